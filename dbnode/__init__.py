@@ -1,0 +1,1 @@
+"""dbnode: a database server, which holds replicas of shards and serves them over links and HTTP."""

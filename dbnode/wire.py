@@ -1,0 +1,257 @@
+"""The messages that a database server understands over its links, and the signed part of its /config.
+
+A frame on a link is a list of items of one tagged union: Raft's own messages between servers, and requests and
+replies between a client (a balancer, or another server) and a server. A reply travels back on the connection that
+brought its request and carries the request's number; requests may be answered in any order. Every request says how
+long it may wait; every refusal says whether anything was applied.
+
+A change travels as a `Batch`: one Raft entry, applied exactly once under (session, sequence).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from raftlog.messages import GroupMessage
+
+#: A value of a column: the JSON scalars. Integers are 64-bit signed.
+Value: TypeAlias = str | int | float | bool | None
+#: A row in the schema's column order; the first value is the key, an int.
+Row: TypeAlias = tuple[Any, ...]
+
+# ---- changes --------------------------------------------------------------------------------------------------
+
+ON_CONFLICT_ERROR, ON_CONFLICT_IGNORE, ON_CONFLICT_REPLACE = range(3)
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True, array_like=True):
+    """A client's Idempotency-Key header and a digest of the request's part for this shard."""
+
+    key: str
+    digest: bytes
+
+
+class Write(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Store all rows or none; result Stored or Duplicate."""
+
+    rows: tuple[Row, ...]
+    on_conflict: int = ON_CONFLICT_ERROR
+    idempotency: IdempotencyKey | None = None
+
+
+class Update(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Change the given columns (by their place in the schema, never 0) of one row; result Done or NotFound."""
+
+    id: int
+    changes: dict[int, Any]
+    idempotency: IdempotencyKey | None = None
+
+
+class Delete(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Remove one row; result Done or NotFound."""
+
+    id: int
+    idempotency: IdempotencyKey | None = None
+
+
+Operation: TypeAlias = Write | Update | Delete
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The unit of exactly-once: operations applied in order, in one entry.
+
+    `session` was opened by OpenSession; `sequence` counts from 1 within it; results of sequences up to `acknowledged`
+    may be forgotten; `now_ms` is the proposer's wall clock (Unix milliseconds), by which idempotency keys age.
+    """
+
+    session: str
+    sequence: int
+    acknowledged: int
+    now_ms: int
+    operations: tuple[Operation, ...]
+
+
+class OpenSession(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Begin a session under a name never used before (incarnation of the client, shard, generation)."""
+
+    session: str
+    now_ms: int
+
+
+Command: TypeAlias = Batch | OpenSession
+
+
+class Stored(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """So many rows were stored."""
+
+    count: int
+
+
+class Duplicate(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Nothing was stored: these ids exist, or stand twice in the request."""
+
+    ids: tuple[int, ...]
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The row was changed or removed."""
+
+
+class NotFound(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """No such row; nothing changed."""
+
+
+class KeyReused(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """The idempotency key was used with another body; nothing changed."""
+
+
+Result: TypeAlias = Stored | Duplicate | Done | NotFound | KeyReused
+
+# ---- requests and replies -------------------------------------------------------------------------------------
+
+LINEARIZABLE, STALE = range(2)
+
+
+class Propose(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Replicate one encoded Command in a group; only the leader takes it. Answered by Applied or Refused."""
+
+    request_id: int
+    group_id: int
+    command: bytes
+    timeout_ms: int
+
+
+class Read(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Rows low..high (both inclusive) of a group, by id. Answered by Rows or Refused, on any replica.
+
+    At most `limit` rows (0: no limit of rows) and about `bytes_max` bytes; the rest is fetched from Rows.next on.
+    """
+
+    request_id: int
+    group_id: int
+    low: int
+    high: int
+    limit: int
+    bytes_max: int
+    consistency: int
+    timeout_ms: int
+
+
+class Status(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Ask for ReplicaStatus of all replicas of this server. Answered by Statuses."""
+
+    request_id: int
+
+
+class Applied(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """The command was committed and applied: a result per operation (none for OpenSession)."""
+
+    request_id: int
+    results: tuple[Result, ...]
+
+
+class Rows(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Rows as JSON objects joined by commas, in order of id; `next` is the id to go on from, None at the end."""
+
+    request_id: int
+    count: int
+    data: bytes
+    next: int | None = None
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True, array_like=True):
+    """What one replica says of itself. `role` is leader, follower, candidate, pre-candidate or learner."""
+
+    group_id: int
+    replica_id: int
+    role: str
+    term: int
+    leader_id: int
+    leader_server: str
+    last_index: int
+    commit_index: int
+    applied_index: int
+    row_count: int
+
+
+class Statuses(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """The replicas of a server."""
+
+    request_id: int
+    replicas: tuple[ReplicaStatus, ...]
+
+
+#: Codes of Refused. NOT_LEADER names the leader's server if known.
+NOT_LEADER = "not_leader"
+NO_REPLICA = "no_replica"
+UNAVAILABLE = "unavailable"  # no leader, no quorum, or not caught up, within the timeout
+OVERLOADED = "overloaded"
+UNKNOWN_SESSION = "unknown_session"
+STALE_SEQUENCE = "stale_sequence"  # at or below what the session acknowledged
+LOST = "lost"  # the entry was proposed and its outcome is unknown here
+INVALID = "invalid"
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """Not done. `maybe_applied` tells a refusal that is certain from one where the entry may still commit."""
+
+    request_id: int
+    code: str
+    message: str
+    leader: str = ""
+    maybe_applied: bool = False
+
+
+Request: TypeAlias = Propose | Read | Status
+Reply: TypeAlias = Applied | Rows | Statuses | Refused
+LinkItem: TypeAlias = GroupMessage | Propose | Read | Status | Applied | Rows | Statuses | Refused
+
+# ---- the signed part of POST /config --------------------------------------------------------------------------
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where something listens."""
+
+    host: str
+    port: int
+
+
+class GroupConfig(msgspec.Struct, frozen=True):
+    """A shard's group: its number, its replicas (id as text -> server name) and its first voters."""
+
+    group_id: int
+    shard: str
+    replicas: dict[str, str]
+    voters: list[int]
+
+
+class ManagedConfig(msgspec.Struct, frozen=True):
+    """What a balancer tells a server, under "cluster" in POST /config, signed with the cluster's secret.
+
+    `version` grows with every change of the catalog; an older one is refused. `groups` are those of which this
+    server holds a replica; `servers` is the directory of link endpoints.
+    """
+
+    cluster_id: str
+    version: int
+    server: str
+    groups: list[GroupConfig]
+    servers: dict[str, Endpoint]
+
+
+class ServerFile(msgspec.Struct, frozen=True):
+    """What a running server writes to endpoints.json in its data directory once it listens.
+
+    `incarnation` is born with the data directory; `started_at` is the process's start time in clock ticks since boot
+    (field 22 of /proc/PID/stat), which tells a reused pid from the process meant.
+    """
+
+    name: str
+    incarnation: str
+    cluster_id: str
+    pid: int
+    started_at: int
+    http: Endpoint
+    link: Endpoint | None

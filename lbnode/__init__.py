@@ -1,0 +1,1 @@
+"""lbnode: the balancer, the one door that clients talk to."""

@@ -1,0 +1,1 @@
+"""Links: authenticated connections between processes that carry frames of items."""

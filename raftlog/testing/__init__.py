@@ -1,0 +1,1 @@
+"""Tools that test raftlog: data-driven cases, simulator, checkers."""

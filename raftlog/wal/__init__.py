@@ -1,0 +1,1 @@
+"""The write-ahead log that all groups of a process share."""
