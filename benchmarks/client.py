@@ -1,0 +1,245 @@
+"""A lean HTTP/1.1 load client: a closed loop of workers on keep-alive connections, one request outstanding on each.
+
+It is written to cost little beside the server it measures, for both share the machine: requests are bytes made
+beforehand, an answer is parsed once and judged by one call, and nothing else happens per request. Deadlines and
+progress are looked at by one timer, not one per request; so a deadline may strike late by that timer's interval.
+
+A request that was sent and not answered has an unknown outcome and is never sent again here: it may have been done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from benchmarks.http1 import MalformedResponseError, Response, ResponseParser
+from benchmarks.measure import Failed, Measurement, new_times
+
+#: Judges the answer to request `index` by status and body: None if it is right.
+Check: TypeAlias = Callable[[int, int, bytes], Failed | None]
+#: Gets the number of requests that are over, a few times a second.
+Watch: TypeAlias = Callable[[int], None]
+
+#: How often deadlines and progress are looked at.
+_SWEEP_SECONDS = 0.05
+#: How long a worker waits after a refused connection; a server that is starting needs longer than this anyway.
+_RETRY_SECONDS = 0.1
+_IDLE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests to send, each a whole HTTP request, and what judges their answers."""
+
+    requests: Sequence[bytes]
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Where the client gets its time: wall seconds, and the processor seconds of this process."""
+
+    wall: Callable[[], float]
+    cpu: Callable[[], float]
+
+
+class ClosedLoop:
+    """Sends a load once, each worker the next request as soon as its last one is answered."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        load: Load,
+        clocks: Clocks,
+        *,
+        concurrency: int,
+        deadline_seconds: float,
+        watch: Watch,
+    ) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._requests = load.requests
+        self._check = load.check
+        self._clock = clocks.wall
+        self._cpu = clocks.cpu
+        self._concurrency = concurrency
+        self._deadline_seconds = deadline_seconds
+        self._watch = watch
+        self._factory = _WorkerFactory(self)
+        #: The next request to send; grows to the number of requests.
+        self._next = 0
+        #: Requests that are over, well or not; the run ends when all are.
+        self._over = 0
+        self._latencies = new_times(len(load.requests))
+        self._finished = new_times(len(load.requests))
+        self._failures: dict[int, Failed] = {}
+        self._workers: set[_Worker] = set()
+        self._connecting: set[Deferred[Any]] = set()
+        self._sweep = LoopingCall(self._look)
+        self._sweep.clock = reactor
+        self._result: Measurement | None = None
+        self._done: Deferred[Measurement] = Deferred()
+
+    def run(self) -> Deferred[Measurement]:
+        """Send everything; fires when all is answered, failed or past its deadline, and all connections are closed."""
+        self._started = self._clock()
+        self._cpu_started = self._cpu()
+        _ = self._sweep.start(_SWEEP_SECONDS, now=False)
+        for _ in range(self._concurrency):
+            self._connect(0)
+        if not self._requests:
+            self._finish()
+        return self._done
+
+    # ---- what workers report --------------------------------------------------------------------------------
+
+    def joined(self, worker: _Worker) -> None:
+        """Take a worker that is connected."""
+        self._workers.add(worker)
+        self._feed(worker, self._clock())
+
+    def answered(self, worker: _Worker, response: Response) -> None:
+        """Note an answer and give the worker its next request."""
+        now = self._clock()
+        index = worker.index
+        worker.index = _IDLE
+        failed = self._check(index, response.status, response.body)
+        if failed is None:
+            self._latencies[index] = now - worker.sent_at
+            self._finished[index] = now - self._started
+        else:
+            self._failures[index] = failed
+        if response.reusable:
+            self._feed(worker, now)
+        else:
+            worker.transport.loseConnection()
+        self._count()
+
+    def broken(self, worker: _Worker, kind: str) -> None:
+        """Note that the answer to what the worker sent will not come, or cannot be read."""
+        index = worker.index
+        worker.index = _IDLE
+        self._failures[index] = Failed(kind, "unknown")
+        worker.transport.abortConnection()
+        self._count()
+
+    def left(self, worker: _Worker) -> None:
+        """Forget a worker whose connection is gone, and open another connection while there is work."""
+        if worker.index != _IDLE:
+            self.broken(worker, "connection lost")
+        self._workers.discard(worker)
+        self._connect(0)
+        self._end_if_alone()
+
+    # ---- inside -----------------------------------------------------------------------------------------------
+
+    def _feed(self, worker: _Worker, now: float) -> None:
+        index = self._next
+        if index == len(self._requests):
+            worker.transport.loseConnection()
+            return
+        self._next = index + 1
+        worker.index = index
+        worker.sent_at = now
+        worker.transport.write(self._requests[index])
+
+    def _connect(self, delay_seconds: float) -> None:
+        if self._next == len(self._requests):
+            return
+        attempt = deferLater(self._reactor, delay_seconds, self._endpoint.connect, self._factory)
+        self._connecting.add(attempt)
+        _ = attempt.addBoth(self._connected, attempt)
+
+    def _connected(self, outcome: object, attempt: Deferred[Any]) -> None:
+        self._connecting.discard(attempt)
+        if not isinstance(outcome, Failure) or isinstance(outcome.value, CancelledError):
+            return
+        if self._next < len(self._requests):
+            self._failures[self._next] = Failed("connection refused", "no")
+            self._next += 1
+            self._connect(_RETRY_SECONDS)
+            self._count()
+
+    def _look(self) -> None:
+        with self._log.failuresHandled("while watching a run"):
+            latest = self._clock() - self._deadline_seconds
+            for worker in list(self._workers):
+                if worker.index != _IDLE and worker.sent_at < latest:
+                    self.broken(worker, "deadline")
+            self._watch(self._over)
+
+    def _count(self) -> None:
+        self._over += 1
+        if self._over == len(self._requests):
+            self._finish()
+
+    def _finish(self) -> None:
+        self._result = Measurement(
+            latencies=self._latencies,
+            finished=self._finished,
+            failures=self._failures,
+            seconds=self._clock() - self._started,
+            cpu_seconds=self._cpu() - self._cpu_started,
+        )
+        self._sweep.stop()
+        self._watch(self._over)
+        for attempt in list(self._connecting):
+            attempt.cancel()
+        for worker in self._workers:
+            worker.transport.loseConnection()
+        self._end_if_alone()
+
+    def _end_if_alone(self) -> None:
+        if self._result is not None and not self._workers and not self._done.called:
+            self._done.callback(self._result)
+
+
+class _Worker(Protocol):
+    """One connection of the loop. `index` is the request outstanding, sent at `sent_at`."""
+
+    transport: ITCPTransport
+
+    def __init__(self, loop: ClosedLoop) -> None:
+        self.index = _IDLE
+        self.sent_at = 0.0
+        self._loop = loop
+        self._parser = ResponseParser()
+
+    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
+        self.transport.setTcpNoDelay(True)
+        self._loop.joined(self)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        try:
+            response = self._parser.feed(data)
+        except MalformedResponseError:
+            self._loop.broken(self, "malformed response")
+            return
+        if response is not None and self.index != _IDLE:
+            self._loop.answered(self, response)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
+        self._loop.left(self)
+
+
+class _WorkerFactory(Factory):
+    """Builds the workers of one loop."""
+
+    noisy = False
+
+    def __init__(self, loop: ClosedLoop) -> None:
+        self._loop = loop
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:  # noqa: N802 - Twisted's name
+        return _Worker(self._loop)
