@@ -1,0 +1,48 @@
+"""JSON over HTTP for both Klein applications: bodies in, answers out, and never anything but JSON.
+
+    body    bytes to checked objects: limits on what JSON may hold, fields of the contract in any case
+    answer  what an endpoint is and returns; errors as HTTP_API promises them
+    serve   running an endpoint for a twisted.web request, behind a Klein route or without one
+    stream  answers written page by page, no faster than the client reads
+    channel one connection: refusals in JSON, slow and silent clients
+    site    the site around a Klein resource: limits, odd paths, endpoints served directly
+
+An endpoint is a function of (headers, body) that knows neither Klein nor twisted.web, so that the same function can
+stand behind a Klein route and behind a leaner channel.
+"""
+
+from __future__ import annotations
+
+from dbnode.jsonhttp.answer import (
+    Answer,
+    Endpoint,
+    Headers,
+    Response,
+    Streamed,
+    encode,
+    error_response,
+    json_response,
+)
+from dbnode.jsonhttp.body import decode_object, decode_strict, fields, need
+from dbnode.jsonhttp.channel import Limits
+from dbnode.jsonhttp.serve import answer, errors_as_json
+from dbnode.jsonhttp.site import JsonSite
+
+__all__ = [
+    "Answer",
+    "Endpoint",
+    "Headers",
+    "JsonSite",
+    "Limits",
+    "Response",
+    "Streamed",
+    "answer",
+    "decode_object",
+    "decode_strict",
+    "encode",
+    "error_response",
+    "errors_as_json",
+    "fields",
+    "json_response",
+    "need",
+]

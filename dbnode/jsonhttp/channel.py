@@ -1,0 +1,160 @@
+"""One client's HTTP/1.1 connection: refusals in JSON, and what a slow or silent client may take of us.
+
+twisted.web answers a malformed request line or header with a bare 400 and cuts off whoever is too slow without a word;
+it also keeps a timer per request. Here every refusal is JSON, and the site looks after all its connections once per
+second. A refusal before the whole request was read lingers: it closes its own direction and drops what still arrives
+for a while, because closing at once would reset the connection and could destroy the answer on its way (RFC 9112 §9.6).
+"""
+# mypy: disable-error-code="no-untyped-call"
+# ... because the classes of twisted.web that this file extends are untyped.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IConsumer, ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import RESPONSES, HTTPChannel, Request
+
+from dbnode.errors import ApiError
+from dbnode.jsonhttp.answer import error_response
+
+if TYPE_CHECKING:
+    from dbnode.jsonhttp.site import JsonSite
+
+#: How long a refused client may go on sending before it is cut off.
+_LINGER_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take of this process."""
+
+    body_bytes_max: int = 16 << 20
+    connections_max: int = 10_000
+    #: From a request's first byte to its last.
+    receive_seconds: float = 30.0
+    #: Between two requests of a kept connection.
+    idle_seconds: float = 120.0
+    #: How long a client may leave an answer unread while there is more of it.
+    unread_seconds: float = 60.0
+
+
+class JsonChannel(HTTPChannel):
+    """HTTPChannel with JSON refusals and times instead of timers.
+
+    `_began` is when the first byte of the request being received came, None between requests and while one is served;
+    `_idle_since` when the last answer ended; `_unread_since` when the client stopped reading; `_refused_at` when we
+    refused to go on.
+    """
+
+    site: JsonSite
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began: float | None = None
+        self._idle_since = 0.0
+        self._unread_since: float | None = None
+        self._refused_at: float | None = None
+
+    def connectionMade(self) -> None:
+        """Begin, or refuse if there are too many of us."""
+        super().connectionMade()
+        site = self.site
+        self._idle_since = site.reactor.seconds()
+        site.channels.add(self)
+        if len(site.channels) > site.limits.connections_max:
+            text = f"there are {site.limits.connections_max} connections already; try again"
+            self.refuse(ApiError("too_many_connections", text, status=503, retry_after_seconds=1))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the connection."""
+        self.site.channels.discard(self)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes of a request, or drop them after a refusal."""
+        if self._refused_at is not None:
+            return
+        if self._began is None and not self._handlingRequest:
+            self._began = self.site.reactor.seconds()
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line, or drop it after a refusal."""
+        if self._refused_at is None:
+            super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take a piece of a body, or drop it after a refusal."""
+        if self._refused_at is None:
+            super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """Serve the request, unless it was refused while it came in."""
+        if self._refused_at is None:
+            self._began = None
+            super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        """Go on with the next request."""
+        self._idle_since = self.site.reactor.seconds()
+        super().requestDone(request)
+
+    def pauseProducing(self) -> None:
+        """Note that the client does not read (IPushProducer)."""
+        if self._unread_since is None:
+            self._unread_since = self.site.reactor.seconds()
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Note that the client reads again (IPushProducer)."""
+        self._unread_since = None
+        super().resumeProducing()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a request line or header that is too long."""
+        text = f"the request line or a header is longer than {self.MAX_LENGTH} bytes"
+        self.refuse(ApiError("headers_too_large", text, status=431))
+
+    def refuse(self, error: ApiError) -> None:
+        """Answer with an error before the request has come in completely, and read no further."""
+        if self._refused_at is not None:
+            return
+        self._refused_at = self.site.reactor.seconds()
+        self.persistent = False
+        response = error_response(error)
+        head = [b"HTTP/1.1 %d %s" % (response.status, RESPONSES.get(response.status, b"Refused"))]
+        head += [b"%s: %s" % pair for pair in response.headers]
+        head += [b"Content-Length: %d" % len(response.body), b"Connection: close", b"", response.body]
+        transport = self._tcp()
+        transport.write(b"\r\n".join(head))
+        # A half-close waits for the producer, which HTTPChannel is of its own transport.
+        IConsumer(transport).unregisterProducer()
+        transport.loseWriteConnection()
+
+    def look_after(self, now: float) -> None:
+        """Cut off a client that is too slow or silent for too long; called about once per second."""
+        limits = self.site.limits
+        if self._refused_at is not None:
+            if now - self._refused_at > _LINGER_SECONDS:
+                self._tcp().abortConnection()
+        elif self._unread_since is not None and now - self._unread_since > limits.unread_seconds:
+            self._tcp().abortConnection()
+        elif self._began is not None and now - self._began > limits.receive_seconds:
+            text = f"the request did not arrive completely within {limits.receive_seconds:g} seconds"
+            self.refuse(ApiError("request_timeout", text, status=408))
+        elif self._began is None and not self._handlingRequest and now - self._idle_since > limits.idle_seconds:
+            self.loseConnection()
+
+    def _tcp(self) -> ITCPTransport:
+        return ITCPTransport(self.transport)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - twisted.web's own name
+        self.refuse(ApiError("bad_request", "the request line or a header is malformed, or the headers are too long"))
+
+    def _send100Continue(self) -> None:  # noqa: N802 - twisted.web's own name
+        if self._refused_at is None:
+            super()._send100Continue()

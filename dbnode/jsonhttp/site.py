@@ -1,0 +1,136 @@
+"""The twisted.web site in front of a Klein resource: body limits, odd paths, endpoints served directly.
+
+twisted.web parses forms, buffers bodies of any size in files, and answers some things below Klein in HTML; Klein's
+router redirects `//path` and fails on odd Host headers. None of that gets through here.
+"""
+# mypy: disable-error-code="no-untyped-call"
+# ... because the classes of twisted.web that this file extends are untyped.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.http import Request as HTTPRequest
+from twisted.web.http import datetimeToString
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from dbnode.errors import ApiError
+from dbnode.jsonhttp.answer import Endpoint, error_response
+from dbnode.jsonhttp.channel import JsonChannel, Limits
+from dbnode.jsonhttp.serve import answer, failure_response, write_response
+
+#: How often connections are looked at; every timeout is late by at most this. Also the grain of the Date header.
+_SWEEP_SECONDS = 1.0
+
+
+class JsonSite(Site):
+    """A site whose every answer is JSON.
+
+    `direct` maps (method, path) to endpoints that are served without asking the resource: the same functions that stand
+    behind its routes, without the router's share of the time.
+    """
+
+    #: Without the proxy in between that twisted.web has for HTTP/2.
+    protocol = JsonChannel  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        resource: IResource,
+        limits: Limits,
+        direct: Mapping[tuple[bytes, bytes], Endpoint] | None = None,
+    ) -> None:
+        super().__init__(resource, requestFactory=JsonRequest, reactor=reactor, parsePOSTFormSubmission=False)
+        self.limits = limits
+        self.direct = dict(direct or {})
+        self.date = datetimeToString(reactor.seconds())
+        self.channels: set[JsonChannel] = set()
+        self.timeOut = None
+        self._sweep_call: IDelayedCall | None = None
+
+    def startFactory(self) -> None:
+        """Begin to look after connections; there is no access log."""
+        self._sweep()
+
+    def stopFactory(self) -> None:
+        """Stop looking after connections."""
+        if self._sweep_call is not None and self._sweep_call.active():
+            self._sweep_call.cancel()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Return a channel; it refuses beyond the limit of connections, and far beyond it there is none at all."""
+        if len(self.channels) >= 2 * self.limits.connections_max:
+            return None
+        return super().buildProtocol(addr)
+
+    def log(self, request: HTTPRequest) -> None:
+        """Write nothing: a line per request would cost more than serving it."""
+
+    def _sweep(self) -> None:
+        self._sweep_call = self.reactor.callLater(_SWEEP_SECONDS, self._sweep)
+        now = self.reactor.seconds()
+        self.date = datetimeToString(now)
+        for channel in list(self.channels):
+            channel.look_after(now)
+
+
+class JsonRequest(Request):
+    """A request whose body stays in memory, within the limit, and whose path is normalised."""
+
+    defaultContentType = None
+    channel: JsonChannel
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse an announced length beyond the limit before a byte of it is read."""
+        self.content = BytesIO()
+        if length is not None and length > self.channel.site.limits.body_bytes_max:
+            self._refuse_body()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep a piece of the body, or refuse it once it has grown too long."""
+        assert self.content is not None
+        if self.content.tell() + len(data) > self.channel.site.limits.body_bytes_max:
+            self._refuse_body()
+        else:
+            self.content.write(data)
+
+    def getRequestHostname(self) -> bytes:
+        """Return a name that Klein's router can always encode; nothing here depends on the Host header."""
+        return b"localhost"
+
+    def process(self) -> None:
+        """Serve a direct endpoint, or hand over to the resource."""
+        self.site = site = self.channel.site
+        self.responseHeaders.setRawHeaders(b"Date", [site.date])
+        endpoint = site.direct.get((self.method, self.path))
+        if endpoint is not None:
+            answer(self, endpoint)
+            return
+        self.prepath = []
+        self.postpath = _segments(self.path)
+        try:
+            b"".join(self.postpath).decode()
+        except UnicodeDecodeError:
+            write_response(self, error_response(ApiError("unknown_path", "the path is not UTF-8", status=404)))
+            return
+        try:
+            site.resource.render(self)
+        except Exception:  # noqa: BLE001 - the edge: every error becomes an answer
+            write_response(self, failure_response(Failure()))
+
+    def _refuse_body(self) -> None:
+        limit = self.channel.site.limits.body_bytes_max
+        self.channel.refuse(ApiError("body_too_large", f"the body is longer than {limit} bytes", status=413))
+
+
+def _segments(path: bytes) -> list[bytes]:
+    """Split a request target: `//a/b/` is a, b; the absolute form loses scheme and host (RFC 9112 §3.2.2)."""
+    if not path.startswith(b"/") and b"://" in path:
+        path = path.partition(b"://")[2].partition(b"/")[2]
+    return [unquote_to_bytes(segment) for segment in path.split(b"/") if segment]
