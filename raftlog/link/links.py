@@ -1,0 +1,220 @@
+"""The links of a process over TCP: a service that listens, dials its peers, and keeps both alive.
+
+Traffic to a peer goes over the connections dialled to it; connections accepted from a peer carry its traffic and our
+replies. `interface.PeerLinks` says what its users may count on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from secrets import token_bytes
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from raftlog.link.connection import Wiring
+from raftlog.link.dialler import DialledLane
+from raftlog.link.greeting import NONCE_BYTES, Prover
+from raftlog.link.identity import EAGER_LANES, Endpoint, Identity, Lane
+from raftlog.link.interface import LaneChange, Receive
+from raftlog.link.listener import Listener
+from raftlog.link.options import LinkCounters, LinkOptions
+from raftlog.link.outbox import Turn
+
+
+@dataclass(slots=True)
+class _Peer:
+    """An entry of the directory; the lanes, indexed by Lane, are there while the service runs."""
+
+    endpoint: Endpoint
+    lanes: tuple[DialledLane, ...] = ()
+
+    def close(self) -> None:
+        lanes, self.lanes = self.lanes, ()
+        for lane in lanes:
+            lane.close()
+
+
+class Links(Service):
+    """All links of one process.
+
+    `encode` makes the payload of a frame from a list of items, `decode` the list again; `receive` takes the items of
+    each frame with the connection that brought them. `dial` returns the endpoint for an address; by default plain TCP,
+    and the place to put TLS around it, as the endpoint given to `listen` is. Peers may be set before the service is
+    started; they are dialled from then on.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        identity: Identity,
+        secret: bytes,
+        encode: Callable[[list[Any]], bytes],
+        decode: Callable[[bytes], list[Any]],
+        receive: Receive,
+        *,
+        rng: Random,
+        options: LinkOptions | None = None,
+        dial: Callable[[Endpoint], IStreamClientEndpoint] | None = None,
+    ) -> None:
+        options = options or LinkOptions()
+        clock: IReactorTime = reactor
+        self.identity = identity
+        self.counters = LinkCounters()
+        self._wiring = Wiring(
+            clock=clock,
+            identity=identity,
+            prover=Prover(secret),
+            encode=encode,
+            decode=decode,
+            receive=receive,
+            options=options,
+            counters=self.counters,
+            turn=Turn(clock),
+            nonce=partial(token_bytes, NONCE_BYTES),
+        )
+        self._rng = rng
+        self._dial = dial or _dial_tcp(reactor, options)
+        self._peers: dict[str, _Peer] = {}
+        self._watchers: list[tuple[LaneChange, LaneChange]] = []
+        self._listener = Listener(self._wiring, self._heard_of)
+        self._ports: list[IListeningPort] = []
+        self._pulse = LoopingCall(self._tick)
+        self._pulse.clock = clock
+        self._pulsing: Deferred[LoopingCall] = succeed(self._pulse)
+
+    # ---- interface.PeerLinks ----
+
+    def set_peer(self, name: str, endpoint: Endpoint) -> None:
+        """Dial this peer from now on, at this address; a change of address redials."""
+        peer = self._peers.get(name)
+        if peer is not None and peer.endpoint == endpoint:
+            return
+        self.remove_peer(name)
+        self._peers[name] = peer = _Peer(endpoint)
+        if self.running:
+            self._open(name, peer)
+
+    def remove_peer(self, name: str) -> None:
+        """Forget a peer and close what was dialled to it; unknown names are fine."""
+        peer = self._peers.pop(name, None)
+        if peer is not None:
+            peer.close()
+
+    def send(self, name: str, lane: Lane, item: Any) -> bool:
+        """Queue an item for a peer; False: dropped."""
+        peer = self._peers.get(name)
+        if peer is None or not peer.lanes:
+            self.counters.items_dropped += 1
+            return False
+        return peer.lanes[lane].send(item)
+
+    def connected(self, name: str, lane: Lane) -> bool:
+        """Return whether this lane to the peer is up."""
+        peer = self._peers.get(name)
+        return peer is not None and bool(peer.lanes) and peer.lanes[lane].connected
+
+    def watch(self, on_up: LaneChange, on_down: LaneChange) -> None:
+        """Call these when a dialled lane comes up or goes down."""
+        self._watchers.append((on_up, on_down))
+
+    # ---- service ----
+
+    def listen(self, endpoint: IStreamServerEndpoint) -> Deferred[IListeningPort]:
+        """Accept connections; returns the port, which stopService closes."""
+        return endpoint.listen(self._listener).addCallback(self._listening)
+
+    def startService(self) -> None:
+        """Dial the peers that are set."""
+        super().startService()  # type: ignore[no-untyped-call]
+        for name, peer in self._peers.items():
+            self._open(name, peer)
+        self._pulsing = self._pulse.start(self._wiring.options.ping_seconds, now=False)
+
+    def stopService(self) -> Deferred[None]:
+        """Close everything; fires when all connections are gone."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._pulse.stop()
+        await self._pulsing
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        for peer in self._peers.values():
+            peer.close()
+        live = list(self._wiring.live)
+        for connection in live:
+            connection.close()
+        impatience = self._wiring.clock.callLater(self._wiring.options.goodbye_seconds, self._abort_all)
+        await gatherResults([connection.gone for connection in live])
+        if impatience.active():
+            impatience.cancel()
+
+    def _abort_all(self) -> None:
+        for connection in list(self._wiring.live):
+            connection.abort("not closed in time")
+
+    # ---- directory ----
+
+    def _listening(self, port: IListeningPort) -> IListeningPort:
+        self._ports.append(port)
+        return port
+
+    def _open(self, name: str, peer: _Peer) -> None:
+        peer.lanes = tuple(self._lane(name, peer.endpoint, lane) for lane in Lane)
+        for lane in peer.lanes:
+            lane.start()
+
+    def _lane(self, name: str, endpoint: Endpoint, lane: Lane) -> DialledLane:
+        return DialledLane(
+            self._wiring,
+            name,
+            lane,
+            partial(self._dial, endpoint),
+            self._rng,
+            self._up,
+            self._down,
+            eager=lane in EAGER_LANES[self.identity.role],
+        )
+
+    def _heard_of(self, peer: Identity) -> None:
+        known = self._peers.get(peer.name)
+        if known is not None and peer.role == "server":
+            for lane in known.lanes:
+                lane.hurry()
+
+    # ---- watching ----
+
+    def _up(self, name: str, lane: Lane) -> None:
+        for on_up, _ in self._watchers:
+            with self._log.failuresHandled("a watcher of links failed"):
+                on_up(name, lane)
+
+    def _down(self, name: str, lane: Lane) -> None:
+        for _, on_down in self._watchers:
+            with self._log.failuresHandled("a watcher of links failed"):
+                on_down(name, lane)
+
+    def _tick(self) -> None:
+        with self._log.failuresHandled("watching over connections failed"):
+            for connection in list(self._wiring.live):
+                connection.tick()
+
+
+def _dial_tcp(reactor: Any, options: LinkOptions) -> Callable[[Endpoint], IStreamClientEndpoint]:
+    def endpoint(address: Endpoint) -> IStreamClientEndpoint:
+        return HostnameEndpoint(reactor, address.host, address.port, timeout=options.dial_seconds)
+
+    return endpoint

@@ -1,0 +1,68 @@
+"""The incoming half: accepts strangers, bounds them, and keeps one connection per peer and lane, the newest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from raftlog.link.connection import FramedConnection, Wiring
+from raftlog.link.handshake import HandshakeError, ListenerHandshake
+from raftlog.link.identity import Identity, Lane, Role
+
+#: How many refusals are remembered as logged; a flood of strangers must not grow this, and may log again after it.
+_REMEMBERED_REFUSALS_MAX = 1000
+
+
+class Listener(Factory):
+    """Makes the accepted connections. `on_peer` is told of each peer that has proved itself."""
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(self, wiring: Wiring, on_peer: Callable[[Identity], None]) -> None:
+        self._wiring = wiring
+        self._on_peer = on_peer
+        #: Connections that have not proved themselves yet, the oldest first, with the host they came from.
+        self._strangers: dict[FramedConnection, str] = {}
+        self._established: dict[tuple[Role, str, Lane], FramedConnection] = {}
+        self._logged_refusals: set[tuple[str, str]] = set()
+
+    def buildProtocol(self, address: IAddress | None) -> FramedConnection:
+        """Accept a connection, at the cost of the oldest stranger if there are too many."""
+        if len(self._strangers) >= self._wiring.options.strangers_max:
+            next(iter(self._strangers)).abort("too many strangers")
+        wiring = self._wiring
+        handshake = ListenerHandshake(wiring.identity, wiring.prover, wiring.nonce())
+        connection = FramedConnection(wiring, handshake, wiring.outbox(), self._welcome, self._lost)
+        self._strangers[connection] = str(getattr(address, "host", address))
+        return connection
+
+    def _welcome(self, connection: FramedConnection) -> None:
+        del self._strangers[connection]
+        key = (connection.peer.role, connection.peer.name, connection.lane)
+        older = self._established.get(key)
+        self._established[key] = connection
+        if older is not None:
+            older.abort("replaced by a newer connection")
+        self._on_peer(connection.peer)
+
+    def _lost(self, connection: FramedConnection, error: BaseException) -> None:
+        host = self._strangers.pop(connection, None)
+        if host is not None:
+            self._log_refusal(host, error)
+            return
+        key = (connection.peer.role, connection.peer.name, connection.lane)
+        if self._established.get(key) is connection:
+            del self._established[key]
+
+    def _log_refusal(self, host: str, error: BaseException) -> None:
+        code = error.code if isinstance(error, HandshakeError) else type(error).__name__
+        if (host, code) in self._logged_refusals:
+            return
+        if len(self._logged_refusals) >= _REMEMBERED_REFUSALS_MAX:
+            self._logged_refusals.clear()
+        self._logged_refusals.add((host, code))
+        self._log.warn("refused a connection from {host}: {error}", host=host, error=error)
