@@ -1,0 +1,65 @@
+"""Which server should lead which shard: as evenly as the replicas allow, moving as few leaders as that takes.
+
+Leading costs most of a shard's work, so the server that leads most shards is the first to be full. The assignment
+is a matching of shards to servers in which no server takes more than `room` shards, for the smallest room that works
+(augmenting paths; Kuhn, "The Hungarian method for the assignment problem", 1955, in its bipartite form).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
+
+_Shard = TypeVar("_Shard", bound=Hashable)
+
+
+def spread_leaders(
+    candidates: Mapping[_Shard, Sequence[str]], current: Mapping[_Shard, str] | None = None
+) -> dict[_Shard, str]:
+    """Return a server for each shard out of its `candidates`, so that the busiest server leads as few as possible.
+
+    A `current` leader is kept as far as evenness allows. Shards without a candidate are left out.
+    """
+    led = {shard: servers for shard, servers in candidates.items() if servers}
+    for room in range(1, len(led) + 1):
+        spread = _within(room, led, current or {})
+        if spread is not None:
+            return spread
+    return {}
+
+
+def _within(
+    room: int, candidates: Mapping[_Shard, Sequence[str]], current: Mapping[_Shard, str]
+) -> dict[_Shard, str] | None:
+    leads: dict[str, list[_Shard]] = {server: [] for servers in candidates.values() for server in servers}
+    for shard, server in current.items():
+        if server in candidates.get(shard, ()) and len(leads[server]) < room:
+            leads[server].append(shard)
+    settled = {shard for shards in leads.values() for shard in shards}
+    for shard in candidates:
+        if shard not in settled and not _settle(shard, room, candidates, leads, set()):
+            return None
+    return {shard: server for server, shards in leads.items() for shard in shards}
+
+
+def _settle(
+    shard: _Shard,
+    room: int,
+    candidates: Mapping[_Shard, Sequence[str]],
+    leads: dict[str, list[_Shard]],
+    tried: set[str],
+) -> bool:
+    """Find a server for `shard`, if need be by moving other shards on; False if there is none."""
+    for server in sorted(candidates[shard], key=lambda server: len(leads[server])):
+        if len(leads[server]) < room:
+            leads[server].append(shard)
+            return True
+    for server in candidates[shard]:
+        if server in tried:
+            continue
+        tried.add(server)
+        for other in leads[server]:
+            if _settle(other, room, candidates, leads, tried):
+                leads[server][leads[server].index(other)] = shard
+                return True
+    return False
