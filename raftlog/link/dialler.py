@@ -14,7 +14,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -93,7 +93,8 @@ class DialledLane:
         self._backoff = Backoff(rng, wiring.options.backoff_seconds_min, wiring.options.backoff_seconds_max)
         #: Set while dialling and up.
         self._outbox: Outbox | None = None
-        self._attempt: Deferred[Any] | None = None
+        #: The latest attempt, also once it has an outcome, when cancelling it does nothing.
+        self._attempt: Deferred[None] = succeed(None)
         self._connection: FramedConnection | None = None
         #: Set while waiting.
         self._retry: IDelayedCall | None = None
@@ -118,8 +119,7 @@ class DialledLane:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        if self._attempt is not None:
-            self._attempt.cancel()
+        self._attempt.cancel()
         if self._connection is not None:
             self._connection.close()
         self._give_up()
@@ -148,15 +148,13 @@ class DialledLane:
         self._outbox = wiring.outbox()
         handshake = DiallerHandshake(wiring.identity, wiring.prover, wiring.nonce(), self._peer_name, self._lane)
         connection = FramedConnection(wiring, handshake, self._outbox, self._established, self._lost)
-        self._attempt = self._endpoint().connect(_Single(connection))
-        self._attempt.addCallbacks(self._reached, self._unreachable, callbackArgs=(connection,))
+        attempt = self._endpoint().connect(_Single(connection))
+        self._attempt = attempt.addCallbacks(self._reached, self._unreachable, callbackArgs=(connection,))
 
     def _reached(self, protocol: object, connection: FramedConnection) -> None:
-        self._attempt = None
         self._connection = connection
 
     def _unreachable(self, failure: Failure) -> None:
-        self._attempt = None
         if not self._closed:
             self._failed(failure.value or BrokenConnectionError("no reason given"))
 
@@ -199,6 +197,6 @@ class DialledLane:
         lost = self.connected or (self._outbox is not None and self._outbox.used)
         if self._outbox is not None:
             self._outbox.close()
-        self._outbox = self._attempt = self._connection = self._up_since = None
+        self._outbox = self._connection = self._up_since = None
         if lost:
             self._on_down(self._peer_name, self._lane)
