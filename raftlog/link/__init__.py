@@ -1,8 +1,12 @@
 """Links: authenticated connections between processes that carry frames of items.
 
-`interface` holds what users of links depend on; `links.Links` is the real thing over TCP and `memory.MemoryNetwork`
-the one for tests. Frames, handshake and outbox do no I/O. A frame is 4 bytes of length (big-endian) and a MessagePack
-array of items; both ends of a connection prove by challenge and response that they know the cluster's secret before
-the first frame. Nothing is encrypted or signed after that: who fears a listener on the path wraps the endpoints in
-TLS.
+What users of links depend on is here; `links.Links` is the real thing over TCP and `memory.MemoryLinks` the one for
+tests. Frames, handshake and outbox do no I/O. A frame is 4 bytes of length (big-endian) and a MessagePack array of
+items; both ends of a connection prove by challenge and response that they know the cluster's secret before the first
+frame. Nothing is encrypted or signed after that: who fears a listener on the path wraps the endpoints in TLS.
 """
+
+from raftlog.link.identity import Endpoint, Identity, Lane, Role
+from raftlog.link.interface import Connection, LaneChange, PeerLinks, Receive
+
+__all__ = ["Connection", "Endpoint", "Identity", "Lane", "LaneChange", "PeerLinks", "Receive", "Role"]
