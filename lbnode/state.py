@@ -1,0 +1,159 @@
+"""The cluster as it was seen just now: what /status, /primary_elect and /readyz answer from.
+
+Values only; `describe` puts together what the catalog says should be and what the servers say is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from dbnode.wire import Endpoint, ReplicaStatus
+from lbnode.catalog import Catalog, ServerRecord, ShardRecord
+
+#: How far a follower may be behind its leader, in log entries, and still count as serving.
+_LAG_SERVING_MAX = 1000
+
+
+class ServerState(msgspec.Struct, frozen=True):
+    """A server as the controller sees it: `state` is starting, up, down or failed, for `for_seconds`; `reason` why."""
+
+    name: str
+    state: str = "starting"
+    for_seconds: float = 0.0
+    reason: str = ""
+    home: str = ""
+    incarnation: str = ""
+    pid: int | None = None
+    http: Endpoint | None = None
+    link: Endpoint | None = None
+
+
+class ReplicaState(msgspec.Struct, frozen=True):
+    """A replica as its server reports it; `state` is serving, catching up, learner or down.
+
+    `lag` counts the entries that its leader has and it has not applied, None where either is unknown. `for_seconds`
+    is how long it has had this role in this term, as far as this balancer has watched.
+    """
+
+    replica_id: int
+    server: str
+    state: str
+    role: str | None = None
+    term: int | None = None
+    last_index: int | None = None
+    commit_index: int | None = None
+    applied_index: int | None = None
+    lag: int | None = None
+    row_count: int | None = None
+    for_seconds: float = 0.0
+
+
+class ShardState(msgspec.Struct, frozen=True):
+    """A shard, its replicas, and the server that leads it (None: nobody does, or nobody says so)."""
+
+    shard: str
+    group_id: int
+    low: int
+    size: int
+    primary: str | None
+    replicas: tuple[ReplicaState, ...]
+
+
+class ClusterState(msgspec.Struct, frozen=True):
+    """The whole cluster. Without a table there are no columns, shards and servers.
+
+    `operation` says what is being changed, None if nothing is.
+    """
+
+    cluster_id: str
+    version: int
+    columns: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    shards: tuple[ShardState, ...] = ()
+    servers: tuple[ServerState, ...] = ()
+    operation: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a table and every shard of it has a leader."""
+        return bool(self.shards) and all(shard.primary is not None for shard in self.shards)
+
+
+def describe(
+    catalog: Catalog,
+    servers: Mapping[str, ServerState],
+    statuses: Mapping[str, Sequence[ReplicaStatus]],
+    for_seconds: Mapping[int, float],
+) -> ClusterState:
+    """Return the cluster's state from what is known of its `servers`, and the `statuses` of those that answered.
+
+    `servers` is by home, `statuses` by name, `for_seconds` by replica id.
+    """
+    table = catalog.table
+    known = {status.replica_id: status for replicas in statuses.values() for status in replicas}
+    shards, present = (table.shards, table.servers.values()) if table else ((), ())
+    return ClusterState(
+        cluster_id=catalog.cluster_id,
+        version=catalog.version,
+        columns=table.columns if table else (),
+        dtypes=table.dtypes if table else (),
+        shards=tuple(_shard_state(shard, known, for_seconds) for shard in shards),
+        servers=tuple(servers.get(server.home) or _not_seen(server) for server in present),
+        operation=catalog.operation.kind if catalog.operation else None,
+    )
+
+
+def _not_seen(server: ServerRecord) -> ServerState:
+    return ServerState(name=server.name, home=server.home, incarnation=server.incarnation)
+
+
+def leader_of(shard: ShardRecord, known: Mapping[int, ReplicaStatus]) -> ReplicaStatus | None:
+    """Return the replica that says it leads, in the highest term if several do (Raft §5.2: only that one does)."""
+    claims = [known[replica_id] for replica_id in shard.replicas if replica_id in known]
+    return max((one for one in claims if one.role == "leader"), key=lambda one: one.term, default=None)
+
+
+def _shard_state(
+    shard: ShardRecord, known: Mapping[int, ReplicaStatus], for_seconds: Mapping[int, float]
+) -> ShardState:
+    leader = leader_of(shard, known)
+    return ShardState(
+        shard=shard.shard,
+        group_id=shard.group_id,
+        low=shard.low,
+        size=shard.size,
+        primary=shard.replicas[leader.replica_id] if leader else None,
+        replicas=tuple(
+            _replica_state(replica_id, server, known.get(replica_id), leader, for_seconds.get(replica_id, 0.0))
+            for replica_id, server in shard.replicas.items()
+        ),
+    )
+
+
+def _replica_state(
+    replica_id: int, server: str, status: ReplicaStatus | None, leader: ReplicaStatus | None, for_seconds: float
+) -> ReplicaState:
+    if status is None:
+        return ReplicaState(replica_id, server, "down")
+    lag = max(0, leader.last_index - status.applied_index) if leader else None
+    return ReplicaState(
+        replica_id=replica_id,
+        server=server,
+        state=_state(status, lag),
+        role=status.role,
+        term=status.term,
+        last_index=status.last_index,
+        commit_index=status.commit_index,
+        applied_index=status.applied_index,
+        lag=lag,
+        row_count=status.row_count,
+        for_seconds=for_seconds,
+    )
+
+
+def _state(status: ReplicaStatus, lag: int | None) -> str:
+    if status.role == "learner":
+        return "learner"
+    return "serving" if status.leader_id and lag is not None and lag <= _LAG_SERVING_MAX else "catching up"
