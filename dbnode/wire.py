@@ -10,6 +10,7 @@ A change travels as a `Batch`: one Raft entry, applied exactly once under (sessi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -207,6 +208,13 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=23):
 Request: TypeAlias = Propose | Read | Status
 Reply: TypeAlias = Applied | Rows | Statuses | Refused
 LinkItem: TypeAlias = GroupMessage | Propose | Read | Status | Applied | Rows | Statuses | Refused
+
+#: A frame's items, in one call each way.
+encode_items = msgspec.msgpack.Encoder().encode
+decode_items = msgspec.msgpack.Decoder(list[LinkItem]).decode
+#: The data of a Raft entry.
+encode_command = msgspec.msgpack.Encoder().encode
+decode_command: Callable[[bytes], Command] = msgspec.msgpack.Decoder(Command).decode
 
 # ---- the signed part of POST /config --------------------------------------------------------------------------
 

@@ -1,1 +1,28 @@
-"""The client that a database server publishes for those who talk to it: balancers and other servers."""
+"""The client that a database server publishes for those who talk to it: balancers and other servers.
+
+requests   one request, one reply, over links
+proposals  getting commands of a group committed, wherever its leader is
+session    exactly-once changes of one shard, batched and pipelined
+reads      rows of one shard, from any replica
+control    the control plane over HTTP: heartbeat, signed configuration, copies
+outcome    what can go wrong, and whether a change was applied
+"""
+
+from __future__ import annotations
+
+from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed, Unanswered, Unavailable
+from dbnode.client.reads import ReadChannel
+from dbnode.client.requests import Requests
+from dbnode.client.session import SessionOptions, ShardSession
+
+__all__ = [
+    "NotApplied",
+    "OutcomeUnknown",
+    "ReadChannel",
+    "RequestFailed",
+    "Requests",
+    "SessionOptions",
+    "ShardSession",
+    "Unanswered",
+    "Unavailable",
+]

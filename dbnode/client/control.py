@@ -1,0 +1,115 @@
+"""The control plane of a server, over HTTP: is it alive, what shall it hold, what does it hold.
+
+Every call has a deadline and fails with ControlFailed, whatever went wrong; nothing is retried here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
+
+from dbnode.client.signature import sign
+from dbnode.wire import Endpoint, ManagedConfig
+
+#: What is read of an error's body; ours are far shorter.
+_ERROR_BYTES_MAX = 1 << 16
+
+
+class ControlFailed(Exception):
+    """A control request failed. `code` is the server's own word, or "unreachable"; `status` is 0 without an answer."""
+
+    def __init__(self, code: str, text: str, status: int = 0) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+        self.status = status
+
+
+class Control:
+    """The control plane of all servers of a cluster.
+
+    `http` is a treq client over the process's one connection pool; `secret` is the cluster's.
+    """
+
+    def __init__(self, clock: IReactorTime, http: HTTPClient, secret: bytes) -> None:
+        self._clock = clock
+        self._http = http
+        self._secret = secret
+
+    async def heartbeat(self, server: Endpoint, timeout_seconds: float) -> None:
+        """Return if the server is alive."""
+        await self._whole("GET", server, "/heartbeat", b"", timeout_seconds)
+
+    async def configure(
+        self,
+        server: Endpoint,
+        schema: dict[str, list[str]],
+        cluster: ManagedConfig,
+        timeout_seconds: float,
+    ) -> None:
+        """Tell a server what it holds; returns once its replicas exist durably. Safe to repeat."""
+        shards = [group.shard for group in cluster.groups]
+        body = msgspec.json.encode({"schema": schema, "shards": shards, "cluster": cluster})
+        await self._whole("POST", server, "/config", body, timeout_seconds)
+
+    async def copy(
+        self, server: Endpoint, shards: list[str], deliver: Callable[[bytes], None], timeout_seconds: float
+    ) -> None:
+        """Pass all rows of some shards of one server on, as the bytes of one JSON object, while they arrive.
+
+        `timeout_seconds` bounds the whole. If it fails, what was delivered is not the whole.
+        """
+        body = msgspec.json.encode({"shards": shards})
+        await self._timed(self._copy(server, body, deliver), timeout_seconds)
+
+    async def _copy(self, server: Endpoint, body: bytes, deliver: Callable[[bytes], None]) -> None:
+        response = await self._request("POST", server, "/copy", body)
+        await response.collect(deliver)
+
+    async def _whole(self, method: str, server: Endpoint, path: str, body: bytes, timeout_seconds: float) -> bytes:
+        """Make a request and return the whole body of its answer."""
+
+        async def exchange() -> bytes:
+            response = await self._request(method, server, path, body)
+            content: bytes = await response.content()
+            return content
+
+        return await self._timed(exchange(), timeout_seconds)
+
+    async def _request(self, method: str, server: Endpoint, path: str, body: bytes) -> Any:
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        headers = {
+            b"Authorization": [sign(self._secret, method, path, body)],
+            b"Content-Type": [b"application/json"],
+        }
+        url = f"http://{host}:{server.port}{path}"
+        response: Any = await self._http.request(method, url, headers=headers, data=body or None, unbuffered=True)
+        if response.code != 200:
+            raise await _refusal(response)
+        return response
+
+    async def _timed(self, work: Any, timeout_seconds: float) -> Any:
+        try:
+            return await Deferred.fromCoroutine(work).addTimeout(timeout_seconds, self._clock)
+        except TimeoutError:
+            raise ControlFailed("unreachable", f"no answer within {timeout_seconds:g} seconds") from None
+        except (ConnectError, ConnectionClosed, ResponseFailed, ResponseNeverReceived) as error:
+            raise ControlFailed("unreachable", str(error) or type(error).__name__) from error
+
+
+async def _refusal(response: Any) -> ControlFailed:
+    body = (await response.content())[:_ERROR_BYTES_MAX]
+    try:
+        told = msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        told = {}
+    code = str(told.get("code", "bad_answer"))
+    text = str(told.get("message", f"status {response.code} without an explanation")).removeprefix("<Error> ")
+    return ControlFailed(code, text, response.code)
