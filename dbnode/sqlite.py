@@ -1,0 +1,233 @@
+"""A shard's store in one SQLite file.
+
+Small reads and commits are made on the spot: they take less time than a thread takes to wake up. Long scans, large
+commits, checkpoints, syncs and copies run in a thread, on connections of their own; with SQLite's write-ahead log
+(WAL) readers and the writer go on side by side.
+
+The WAL is not synced per commit (synchronous = NORMAL): a power cut takes its tail, which the Raft log replays.
+`make_durable` syncs the WAL itself: SQLite syncs the database before it reuses the WAL, so whatever a commit wrote is
+in the one or the other (SQLite, "Write-Ahead Logging", §2.3). SQLite puts no lock on the WAL file, so opening and
+closing it here drops none, as it would on the database file.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dbnode.changes import Changes, Image, Loaded, Page, Position
+from dbnode.schema import Schema
+from dbnode.snapshot import SnapshotReader
+from dbnode.sqlite_copy import RunInThread, SqliteExport, SqliteImport, begin_export
+from dbnode.sqlite_file import Statements, connect, explained, sync_directory, sync_file
+from dbnode.store import Answer, DiskFailedError, Export, Import, StoreError
+
+T = TypeVar("T")
+
+#: Rows that a scan may return and still be made on the spot: half a millisecond.
+ROWS_INLINE_MAX = 512
+#: Rows that a commit may change and still be made on the spot: a few milliseconds, far from a heartbeat's interval.
+CHANGES_INLINE_MAX = 2048
+#: The WAL is carried over into the database when it is this long.
+WAL_BYTES_MAX = 16 << 20
+#: Commits between two looks at the length of the WAL.
+COMMITS_PER_LOOK = 64
+
+
+class SqliteStore:
+    """A SnapshotStore in the file `path`, whose directory must exist."""
+
+    _log = Logger()
+
+    def __init__(self, path: Path, schema: Schema, run_in_thread: RunInThread) -> None:
+        self._path = path
+        self._wal_path = path.with_name(path.name + "-wal")
+        self._import_path = path.with_name(path.name + ".import")
+        self._schema = schema
+        self._run_in_thread = run_in_thread
+        self._statements = Statements(schema)
+        self._connection: sqlite3.Connection | None = None
+        #: The thread's connection, opened when first needed and used under the lock only.
+        self._thread_connection: sqlite3.Connection | None = None
+        self._lock = DeferredLock()
+        self._exports: set[SqliteExport] = set()
+        self._position = Position()
+        self._commits_to_look = COMMITS_PER_LOOK
+        self._wal_bytes_next = WAL_BYTES_MAX
+        self._checkpointing = False
+        #: The WAL is about to be emptied, for which there must be no writer: commits queue behind it in the thread.
+        self._emptying = False
+        #: Set for good: nothing may build on a disk of unknown content.
+        self._failed: DiskFailedError | None = None
+
+    def open(self) -> Image:
+        """Open or create the file, and return what the machine needs."""
+        try:
+            self._import_path.unlink(missing_ok=True)
+            self._connection = connect(self._path)
+            self._statements.prepare(self._connection, self._path, "WAL")
+            image = self._statements.image(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise explained(error, self._path) from error
+        self._position = image.position
+        return image
+
+    def load(self, ids: Sequence[int], keys: Sequence[str]) -> Loaded:
+        """Return those that exist."""
+        try:
+            return self._statements.load(self._opened(), ids, keys)
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+
+    def commit(self, changes: Changes) -> Answer[None]:
+        """Make the changes, on the spot if they are few."""
+        if self._failed is not None:
+            raise self._failed
+        if self._emptying or len(changes.upserts) + len(changes.deletes) > CHANGES_INLINE_MAX:
+            later = self._in_thread(lambda connection: self._statements.commit(connection, changes))
+            return later.addCallback(lambda _: self._committed(changes))
+        try:
+            self._statements.commit(self._opened(), changes)
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+        self._committed(changes)
+        return None
+
+    def scan(self, low: int, high: int, limit: int, bytes_max: int) -> Answer[Page]:
+        """Return a page, on the spot if it can only be small."""
+        rows_max = min(high - low + 1, self._position.row_count, limit or self._position.row_count)
+        if rows_max > ROWS_INLINE_MAX:
+            return self._in_thread(lambda connection: self._statements.scan(connection, low, high, limit, bytes_max))
+        try:
+            return self._statements.scan(self._opened(), low, high, limit, bytes_max)
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
+
+    def make_durable(self) -> Deferred[int]:
+        """Sync the WAL. After a failed sync every commit fails for good."""
+        applied_index = self._position.applied_index
+        return self._in_thread(lambda _: self._sync_wal()).addCallback(lambda _: applied_index)
+
+    def close(self) -> Deferred[None]:
+        """End the exports, wait for the thread, and close the file; SQLite empties the WAL by that."""
+        ended = gatherResults([export.close() for export in list(self._exports)], consumeErrors=True)
+        return ended.addCallback(lambda _: self._lock.run(self._run_in_thread, self._close_connections))
+
+    def destroy(self) -> Deferred[None]:
+        """Close, and remove the files."""
+        return self.close().addCallback(lambda _: self._run_in_thread(self._remove_files))
+
+    def export(self, chunk_bytes: int) -> Deferred[Export]:
+        """Begin a copy from a read transaction of its own."""
+        return self._lock.run(self._run_in_thread, lambda: self._begin_export(chunk_bytes)).addCallback(self._exporting)
+
+    def begin_import(self) -> Import:
+        """Begin to fill a new file beside the store's."""
+        reader = SnapshotReader(self._schema)
+        return SqliteImport(self._import_path, self._statements, reader, self._run_in_thread, self._swap)
+
+    def _opened(self) -> sqlite3.Connection:
+        assert self._connection is not None, f"{self._path} is not open"
+        return self._connection
+
+    def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
+        return self._lock.run(self._run_in_thread, lambda: self._with_thread_connection(work))
+
+    def _with_thread_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        assert self._connection is not None, f"{self._path} is not open"
+        try:
+            if self._thread_connection is None:
+                self._thread_connection = connect(self._path)
+            return work(self._thread_connection)
+        except (sqlite3.Error, OSError) as error:
+            failed = explained(error, self._path)
+            if isinstance(failed, DiskFailedError):
+                self._failed = failed
+            raise failed from error
+
+    def _committed(self, changes: Changes) -> None:
+        self._position = changes.position
+        self._commits_to_look -= 1
+        if self._commits_to_look <= 0:
+            self._commits_to_look = COMMITS_PER_LOOK
+            if os.stat(self._wal_path).st_size >= self._wal_bytes_next and not self._checkpointing:
+                self._checkpoint()
+
+    # ---- the WAL ----------------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        """Carry the WAL over while commits go on, then hold them for the short rest and empty it.
+
+        Without the second step a busy writer would always be ahead, and the WAL would grow without end.
+        """
+        self._checkpointing = True
+        carried = self._in_thread(lambda connection: _run_checkpoint(connection, "PASSIVE"))
+        carried.addCallback(lambda _: self._empty()).addErrback(self._checkpoint_failed).addCallback(self._checkpointed)
+
+    def _empty(self) -> Deferred[bool]:
+        self._emptying = True
+        return self._in_thread(lambda connection: _run_checkpoint(connection, "TRUNCATE"))
+
+    def _checkpoint_failed(self, failure: Failure) -> bool:
+        self._log.warn("checkpoint of {path} failed: {reason}", path=self._path, reason=failure.value)
+        return False
+
+    def _checkpointed(self, emptied: bool) -> None:
+        self._checkpointing = self._emptying = False
+        # A long export keeps the WAL; look again when it has grown by as much.
+        self._wal_bytes_next = WAL_BYTES_MAX if emptied else self._wal_bytes_next + WAL_BYTES_MAX
+
+    def _sync_wal(self) -> None:
+        if self._wal_path.exists():
+            sync_file(self._wal_path)
+        sync_directory(self._path.parent)
+
+    # ---- closing and replacing ----------------------------------------------------------------------------------
+
+    def _close_connections(self) -> None:
+        for connection in (self._thread_connection, self._connection):
+            if connection is not None:
+                connection.close()
+        self._thread_connection = self._connection = None
+
+    def _remove_files(self) -> None:
+        shared_memory = self._path.with_name(self._path.name + "-shm")
+        for path in (self._wal_path, shared_memory, self._import_path, self._path):
+            path.unlink(missing_ok=True)
+        sync_directory(self._path.parent)
+
+    def _begin_export(self, chunk_bytes: int) -> SqliteExport:
+        return begin_export(self._path, self._statements, chunk_bytes, self._run_in_thread, self._exports.discard)
+
+    def _exporting(self, export: SqliteExport) -> Export:
+        self._exports.add(export)
+        return export
+
+    def _swap(self) -> Deferred[Image]:
+        closed = self.close().addCallback(lambda _: self._run_in_thread(self._replace_file))
+        return closed.addBoth(self._reopen)
+
+    def _replace_file(self) -> None:
+        # SQLite would play a WAL left by the old file into the new one. After a clean close there is none.
+        if self._wal_path.exists():
+            raise StoreError(f"{self._wal_path} could not be emptied; the copy cannot take the store's place")
+        os.replace(self._import_path, self._path)
+        sync_directory(self._path.parent)
+
+    def _reopen(self, replaced: Failure | None) -> Image:
+        image = self.open()
+        if replaced is not None:
+            replaced.raiseException()
+        return image
+
+
+def _run_checkpoint(connection: sqlite3.Connection, mode: str) -> bool:
+    busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    return not busy

@@ -1,0 +1,267 @@
+"""The file of one shard in SQLite: its format, its connections, and the statements that read and write it.
+
+Columns have no declared type, so SQLite converts nothing and the kind of a JSON value survives (SQLite, "Datatypes",
+§3.1: affinity BLOB). A boolean, for which SQLite has no kind, is a blob of one byte; no other blobs occur in rows.
+The user's column names stand in the state as JSON; in SQL a column is called by its place.
+
+Nothing here knows of Twisted: a connection is used by one thread at a time, and sqlite3's errors pass through.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from dbnode.changes import Changes, Image, KeyRecord, Loaded, Page, Position, Results, SessionMark
+from dbnode.paging import take_page
+from dbnode.schema import Schema
+from dbnode.snapshot import Content
+from dbnode.store import DiskFailedError, StoreError, WrongFileError
+from dbnode.wire import Row
+
+#: "SHLB" in the file's header (SQLite, "Database File Format", §1.3.17) tells our files from others'.
+APPLICATION_ID = 0x53484C42
+#: Kept as user_version. A release reads its own format; it refuses a newer one.
+FORMAT = 1
+#: How long a connection waits for another's lock. Only a foreign program could make it wait long.
+LOCK_TIMEOUT_SECONDS = 1.0
+#: Expired idempotency keys removed per new one; more than 1, so that removal keeps up.
+EXPIRED_PER_KEY = 4
+
+_CREATE = (
+    "CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), columns TEXT NOT NULL,"
+    " applied_index INTEGER NOT NULL, clock_ms INTEGER NOT NULL, row_count INTEGER NOT NULL)",
+    "CREATE TABLE sessions (name TEXT PRIMARY KEY, last_index INTEGER NOT NULL, acknowledged INTEGER NOT NULL,"
+    " clock_offset_ms INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE results (session TEXT NOT NULL, sequence INTEGER NOT NULL, results BLOB NOT NULL,"
+    " PRIMARY KEY (session, sequence)) WITHOUT ROWID",
+    "CREATE TABLE keys (key TEXT PRIMARY KEY, record BLOB NOT NULL, expires_ms INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX keys_by_expiry ON keys (expires_ms)",
+)
+_BOOLEANS: dict[bool | bytes, bool | bytes] = {False: b"\0", True: b"\1", b"\0": False, b"\1": True}
+
+_encode = msgspec.msgpack.Encoder().encode
+_encode_ids = msgspec.json.Encoder().encode
+_decode_results = msgspec.msgpack.Decoder(Results).decode
+_decode_record = msgspec.msgpack.Decoder(KeyRecord).decode
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Return a connection that any one thread at a time may use; transactions are begun by hand."""
+    connection = sqlite3.connect(
+        path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
+    )
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    return connection
+
+
+def explained(error: sqlite3.Error | OSError, path: Path) -> StoreError:
+    """Return what a failure means for the store."""
+    if isinstance(error, OSError):
+        return DiskFailedError(f"{path}: {error}")
+    code = error.sqlite_errorcode & 0xFF
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return WrongFileError(f"{path} is damaged or not a shard of shardlb: {error}")
+    if code == sqlite3.SQLITE_IOERR:
+        return DiskFailedError(f"{path}: {error}")
+    return StoreError(f"{path}: {error}")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make creations, renames and removals in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make what was written to a file durable, by whatever descriptor it was written."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Statements:
+    """What is read from and written to a shard's file whose table has the schema's columns."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        places = range(1, len(schema.columns))
+        self._create_rows = f"CREATE TABLE rows ({', '.join(['id INTEGER PRIMARY KEY', *(f'c{n}' for n in places)])})"
+        self._upsert = f"INSERT OR REPLACE INTO rows VALUES ({', '.join('?' * len(schema.columns))})"
+
+    # ---- opening ----------------------------------------------------------------------------------------------
+
+    def prepare(self, connection: sqlite3.Connection, path: Path, journal_mode: str) -> None:
+        """Create the tables in a new file, or check that the file is one of ours and of this table.
+
+        `journal_mode` is set only on files that are ours.
+        """
+        application_id = _number(connection, "PRAGMA application_id")
+        tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
+        if application_id == 0 and tables == 0:
+            connection.execute(f"PRAGMA journal_mode = {journal_mode}")
+            self._create(connection)
+            return
+        if application_id != APPLICATION_ID:
+            raise WrongFileError(f"{path} is a database of another program, not a shard of shardlb")
+        version = _number(connection, "PRAGMA user_version")
+        if version != FORMAT:
+            raise WrongFileError(f"{path} has format {version}; this release reads {FORMAT}")
+        columns = connection.execute("SELECT columns FROM state").fetchone()[0]
+        if columns != self._columns_text():
+            raise WrongFileError(f"{path} holds a table of {columns}, not of {self._columns_text()}")
+        connection.execute(f"PRAGMA journal_mode = {journal_mode}")
+
+    def image(self, connection: sqlite3.Connection) -> Image:
+        """Read what a machine keeps in memory."""
+        return Image(self.position(connection), dict(_sessions(connection)), _results_by_place(connection))
+
+    def position(self, connection: sqlite3.Connection) -> Position:
+        """Read the position."""
+        return Position(*connection.execute("SELECT applied_index, clock_ms, row_count FROM state").fetchone())
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in (*_CREATE, self._create_rows, f"PRAGMA user_version = {FORMAT}"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("INSERT INTO state VALUES (1, ?, 0, 0, 0)", (self._columns_text(),))
+        connection.execute("COMMIT")
+
+    def _columns_text(self) -> str:
+        return msgspec.json.encode(self._schema.to_json()).decode()
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    def load(self, connection: sqlite3.Connection, ids: Sequence[int], keys: Sequence[str]) -> Loaded:
+        """Return those of the rows and keys that exist."""
+        if len(ids) == 1:
+            found = connection.execute("SELECT * FROM rows WHERE id = ?", ids)
+        else:
+            # One statement for any number of ids: it is prepared once and then found in the cache.
+            listed = (_encode_ids(ids).decode(),)
+            found = connection.execute("SELECT * FROM rows WHERE id IN (SELECT value FROM json_each(?))", listed)
+        records = {}
+        for key in keys:
+            for (record,) in connection.execute("SELECT record FROM keys WHERE key = ?", (key,)):
+                records[key] = _decode_record(record)
+        return Loaded({row[0]: row for row in _rows_out(found.fetchall())}, records)
+
+    def scan(self, connection: sqlite3.Connection, low: int, high: int, limit: int, bytes_max: int) -> Page:
+        """Return a page of rows."""
+        if low == high:
+            return Page(_rows_out(connection.execute("SELECT * FROM rows WHERE id = ?", (low,)).fetchall()), None)
+        cursor = connection.execute(
+            "SELECT * FROM rows WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?", (low, high, limit + 1 if limit else -1)
+        )
+        page = take_page(cursor.fetchmany, limit, bytes_max)
+        cursor.close()  # an unfinished statement would hold its read transaction open
+        return Page(_rows_out(page.rows), page.next)
+
+    def content(self, connection: sqlite3.Connection) -> Content:
+        """Return everything, as of the transaction that the connection is in."""
+        rows = (_row_out(row) for row in connection.execute("SELECT * FROM rows ORDER BY id"))
+        keys = ((key, _decode_record(record)) for key, record in connection.execute("SELECT key, record FROM keys"))
+        return Content(self._schema, self.position(connection), rows, _sessions(connection), _results(connection), keys)
+
+    # ---- writing ----------------------------------------------------------------------------------------------
+
+    def commit(self, connection: sqlite3.Connection, changes: Changes) -> None:
+        """Make the changes in one transaction."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self.write(connection, changes)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def write(self, connection: sqlite3.Connection, changes: Changes) -> None:
+        """Make the changes in the transaction that the connection is in."""
+        if changes.upserts:
+            connection.executemany(self._upsert, [_row_in(row) for row in changes.upserts])
+        if changes.deletes:
+            connection.executemany("DELETE FROM rows WHERE id = ?", [(id_,) for id_ in changes.deletes])
+        if changes.closed:
+            names = [(name,) for name in changes.closed]
+            connection.executemany("DELETE FROM sessions WHERE name = ?", names)
+            connection.executemany("DELETE FROM results WHERE session = ?", names)
+        if changes.sessions:
+            _write_sessions(connection, changes.sessions)
+        if changes.results:
+            connection.executemany(
+                "INSERT OR REPLACE INTO results VALUES (?, ?, ?)",
+                [(name, sequence, _encode(found)) for (name, sequence), found in changes.results.items()],
+            )
+        if changes.keys:
+            _write_keys(connection, changes.keys, changes.position.clock_ms)
+        position = changes.position
+        connection.execute(
+            "UPDATE state SET applied_index = ?, clock_ms = ?, row_count = ?",
+            (position.applied_index, position.clock_ms, position.row_count),
+        )
+
+
+def _write_sessions(connection: sqlite3.Connection, sessions: dict[str, SessionMark]) -> None:
+    for name, mark in sessions.items():
+        connection.execute(
+            "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)",
+            (name, mark.last_index, mark.acknowledged, mark.clock_offset_ms),
+        )
+        connection.execute("DELETE FROM results WHERE session = ? AND sequence <= ?", (name, mark.acknowledged))
+
+
+def _write_keys(connection: sqlite3.Connection, keys: dict[str, KeyRecord], clock_ms: int) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)",
+        [(key, _encode(record), record.expires_ms) for key, record in keys.items()],
+    )
+    connection.execute(
+        "DELETE FROM keys WHERE key IN (SELECT key FROM keys WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?)",
+        (clock_ms, EXPIRED_PER_KEY * len(keys)),
+    )
+
+
+def _sessions(connection: sqlite3.Connection) -> Iterator[tuple[str, SessionMark]]:
+    for name, *mark in connection.execute("SELECT * FROM sessions ORDER BY name"):
+        yield name, SessionMark(*mark)
+
+
+def _results(connection: sqlite3.Connection) -> Iterator[tuple[str, int, Results]]:
+    for name, sequence, found in connection.execute("SELECT * FROM results ORDER BY session, sequence"):
+        yield name, sequence, _decode_results(found)
+
+
+def _results_by_place(connection: sqlite3.Connection) -> dict[tuple[str, int], Results]:
+    return {(name, sequence): found for name, sequence, found in _results(connection)}
+
+
+def _row_in(row: Row) -> Row:
+    if bool in map(type, row):
+        return tuple([_BOOLEANS[value] if type(value) is bool else value for value in row])
+    return row
+
+
+def _row_out(row: Row) -> Row:
+    if bytes in map(type, row):
+        return tuple([_BOOLEANS[value] if type(value) is bytes else value for value in row])
+    return row
+
+
+def _rows_out(rows: list[Row]) -> list[Row]:
+    return [_row_out(row) for row in rows]
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    return int(connection.execute(query).fetchone()[0])
