@@ -216,11 +216,11 @@ class _Worker(Protocol):
         self._loop = loop
         self._parser = ResponseParser()
 
-    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
+    def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
         self._loop.joined(self)
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+    def dataReceived(self, data: bytes) -> None:
         try:
             response = self._parser.feed(data)
         except MalformedResponseError:
@@ -229,7 +229,7 @@ class _Worker(Protocol):
         if response is not None and self.index != _IDLE:
             self._loop.answered(self, response)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802 - Twisted's name
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._loop.left(self)
 
 
@@ -241,5 +241,5 @@ class _WorkerFactory(Factory):
     def __init__(self, loop: ClosedLoop) -> None:
         self._loop = loop
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:  # noqa: N802 - Twisted's name
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
         return _Worker(self._loop)

@@ -23,7 +23,7 @@ class Constant(Protocol):
         self._answer = answer
         self._buffer = b""
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+    def dataReceived(self, data: bytes) -> None:
         """Answer as many requests as are whole."""
         data = self._buffer + data
         answers = 0

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from statistics import median
 from typing import Literal
 
 
@@ -99,4 +100,28 @@ def summarise(measured: Measurement, shard_of: Callable[[int], str]) -> Summary:
         pause_ms_by_shard={shard: longest_pause(times) * 1e3 for shard, times in sorted(by_shard.items())},
         errors=dict(Counter(failed.kind for failed in measured.failures.values()).most_common()),
         client_cpu_us_per_request=measured.cpu_seconds / count * 1e6 if count else 0.0,
+    )
+
+
+def median_of(summaries: Sequence[Summary]) -> Summary:
+    """Return the median of each figure over several runs; errors are added up, not averaged away."""
+    errors: Counter[str] = Counter()
+    for summary in summaries:
+        errors.update(summary.errors)
+    shards = summaries[0].pause_ms_by_shard
+    return Summary(
+        requests=sum(summary.requests for summary in summaries),
+        succeeded=sum(summary.succeeded for summary in summaries),
+        seconds=median(summary.seconds for summary in summaries),
+        rate_per_second=median(summary.rate_per_second for summary in summaries),
+        p50_ms=median(summary.p50_ms for summary in summaries),
+        p95_ms=median(summary.p95_ms for summary in summaries),
+        p99_ms=median(summary.p99_ms for summary in summaries),
+        max_ms=median(summary.max_ms for summary in summaries),
+        pause_ms=median(summary.pause_ms for summary in summaries),
+        pause_ms_by_shard={
+            shard: median(summary.pause_ms_by_shard.get(shard, 0.0) for summary in summaries) for shard in shards
+        },
+        errors=dict(errors.most_common()),
+        client_cpu_us_per_request=median(summary.client_cpu_us_per_request for summary in summaries),
     )

@@ -1,0 +1,133 @@
+"""The command line of `bin/bench`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import react
+
+from benchmarks.client import Clocks
+from benchmarks.door import UnexpectedAnswerError, UnreachableError, host_and_port
+from benchmarks.kill import NoSuchServerError
+from benchmarks.process import StartError
+from benchmarks.report import Bars, good, show, to_json
+from benchmarks.run import CeilingError, Options
+from benchmarks.session import Session, hold_session
+from benchmarks.workloads import WORKLOADS, LayoutError, TableFullError
+
+#: What stops a session without being a bug of the bench.
+_REASONS = (
+    CeilingError,
+    LayoutError,
+    NoSuchServerError,
+    StartError,
+    TableFullError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
+#: Width of the table where there is no terminal to ask.
+_COLUMNS = 110
+_EXIT_BAD, _EXIT_STOPPED = 1, 2
+
+_EPILOG = """\
+Exit status: 0 if every request succeeded and all replicas are identical and hold what was acknowledged, 1 if not,
+2 if the session could not be held.
+
+A server that --kill ends stays away while the rest of the run goes on. Then it is started again by hand, with
+  twistd --nodaemon --pidfile= dbnode --data-dir=ITS_DATA_DIRECTORY
+unless the balancer has done so by itself, and its replicas are verified like all others.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Hold a session and exit."""
+    options, json = parse(arguments)
+    react(_main, (options, json))
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
+    """Return the options, and where the JSON goes; exits with a message if they make no sense."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    json: Path | None = given.json
+    if json is not None and not json.parent.is_dir():
+        parser.error(f"--json: there is no directory {json.parent}")
+    if given.url is not None:
+        try:
+            host_and_port(given.url)
+        except ValueError as reason:
+            parser.error(f"--url: {reason}")
+        if given.kill is not None:
+            parser.error("--kill needs a cluster of the bench's own (--spawn)")
+    rows_max = WORKLOADS[given.workload].capacity()
+    if given.rows > rows_max:
+        parser.error(f"--rows: {given.workload} has only {rows_max} ids")
+    wanted = {name: value for name, value in vars(given).items() if name not in ("json", "spawn")}
+    return Options(**wanted), json
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bin/bench",
+        description="Measures write and read speed, and verifies what was written.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    about = "; ".join(f"{workload.name}: {workload.about}" for workload in WORKLOADS.values())
+    parser.add_argument("workload", choices=sorted(WORKLOADS), help=about)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--spawn", action="store_true", help="start a cluster of its own for each run (the default)")
+    where.add_argument("--url", help="use the balancer at http://host:port, whose table must be the workload's")
+    parser.add_argument("--rows", type=_positive, default=10_000, help="rows written, then read (default 10000)")
+    parser.add_argument("--concurrency", type=_positive, default=100, help="keep-alive connections (default 100)")
+    parser.add_argument("--width", type=_positive, default=16, help="bytes of each name (default 16)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of ids, names and order (default 1)")
+    parser.add_argument("--runs", type=_positive, default=1, help="runs, of which medians are shown (default 1)")
+    parser.add_argument("--ceiling", action="store_true", help="measure a bare Klein app beside each run")
+    parser.add_argument("--kill", metavar="leader|follower|NAME", help="kill -9 that server amid the writes")
+    parser.add_argument(
+        "--deadline", dest="deadline_seconds", type=float, default=30.0, help="seconds per request (default 30)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--directory", help="where data of spawned clusters goes (default: the temporary directory)")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the rows (--url), or the directory with data and logs (--spawn)"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _main(reactor: Any, options: Options, json: Path | None) -> Deferred[None]:
+    return ensureDeferred(_hold(reactor, options, json))
+
+
+async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
+    clocks = Clocks(wall=time.perf_counter, cpu=time.process_time)
+    try:
+        with Bars(Console(stderr=True), clocks.wall) as bars:
+            session = await hold_session(reactor, clocks, options, bars.display)
+    except _REASONS as reason:
+        sys.stderr.write(f"bench: {reason}\n")
+        raise SystemExit(_EXIT_STOPPED) from reason
+    show(session, Console(width=None if sys.stdout.isatty() else _COLUMNS))
+    if json is not None:
+        _write(json, session)
+    if not good(session):
+        raise SystemExit(_EXIT_BAD)
+
+
+def _write(json: Path, session: Session) -> None:
+    json.write_bytes(to_json(session))

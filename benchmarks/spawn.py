@@ -1,0 +1,127 @@
+"""A cluster of the bench's own: a balancer with the process launcher in a directory of its own, and its servers.
+
+Every process of it is known by pid and start time from the files that the servers write in that directory; nothing
+else is ever signalled.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import deferLater
+
+from benchmarks.door import Door
+from benchmarks.process import Child, StartError, answers, free_port
+from benchmarks.workloads import Workload
+from dbnode.wire import ServerFile
+
+#: How long a cluster may take to serve: some seconds per server on a small machine.
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.05
+#: How long servers that outlived their balancer get between SIGTERM and SIGKILL.
+_LEFTOVER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A database server as its own file describes it."""
+
+    name: str
+    data_dir: Path
+    pid: int
+    started_at: int
+
+    @property
+    def alive(self) -> bool:
+        """Return whether this very process runs; another one under a reused pid is not it."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        state, *fields = stat.rpartition(")")[2].split()
+        return state != "Z" and int(fields[18]) == self.started_at
+
+    def signal(self, number: int) -> None:
+        """Send it a signal if it runs."""
+        if self.alive:
+            os.kill(self.pid, number)
+
+
+class Cluster:
+    """A balancer at `door` and its servers, all in `directory`. `stop` ends every one of them."""
+
+    def __init__(self, reactor: Any, directory: Path) -> None:
+        self._reactor = reactor
+        self._directory = directory
+        port = free_port()
+        self.door = Door(reactor, "127.0.0.1", port)
+        self._balancer = self._child(
+            "balancer.log",
+            "shardlb",
+            "--port",
+            f"tcp:{port}:interface=127.0.0.1",
+            "--data-dir",
+            str(directory / "data"),
+        )
+        self._restarted: list[Child] = []
+
+    async def start(self, workload: Workload) -> None:
+        """Start everything and make the workload's table; returns once every shard serves. Raises StartError."""
+        self._reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
+        self._balancer.start()
+        await self._balancer.until(lambda: answers(self.door, "GET", "/healthz"), _START_SECONDS)
+        await self.door.json("POST", "/init", workload.init_request(), deadline_seconds=_START_SECONDS)
+        await self._balancer.until(lambda: answers(self.door, "GET", "/readyz"), _START_SECONDS)
+
+    async def stop(self) -> None:
+        """Stop the balancer, which stops its servers, and whatever is left of them."""
+        await self._balancer.stop()
+        for child in self._restarted:
+            await child.stop()
+        waited = 0.0
+        for server in self._servers():
+            server.signal(signal.SIGTERM)
+        while any(server.alive for server in self._servers()) and waited < _LEFTOVER_SECONDS:
+            await deferLater(self._reactor, _POLL_SECONDS)
+            waited += _POLL_SECONDS
+        for server in self._servers():
+            server.signal(signal.SIGKILL)
+
+    def kill(self, name: str) -> None:
+        """End a server without warning, as `kill -9` does."""
+        self._server(name).signal(signal.SIGKILL)
+
+    def restart(self, name: str) -> list[str]:
+        """Start a killed server, unless the balancer has done so; return the command that does it by hand."""
+        server = self._server(name)
+        child = self._child(f"{name}.log", "dbnode", f"--data-dir={server.data_dir}")
+        if not server.alive:
+            child.start()
+            self._restarted.append(child)
+        return child.command
+
+    def _shut_down(self) -> Deferred[None]:
+        return ensureDeferred(self.stop())
+
+    def _child(self, log: str, *arguments: str) -> Child:
+        twistd = str(Path(sys.executable).with_name("twistd"))
+        return Child(self._reactor, [twistd, "--nodaemon", "--pidfile=", *arguments], self._directory / log)
+
+    def _server(self, name: str) -> ServerProcess:
+        for server in self._servers():
+            if server.name == name:
+                return server
+        raise StartError(f"no server {name} in {self._directory}")
+
+    def _servers(self) -> Iterator[ServerProcess]:
+        for path in sorted(self._directory.rglob("endpoints.json")):
+            described = msgspec.json.decode(path.read_bytes(), type=ServerFile)
+            yield ServerProcess(described.name, path.parent, described.pid, described.started_at)

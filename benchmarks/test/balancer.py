@@ -1,0 +1,82 @@
+"""A balancer in memory that answers as HTTP_API promises, for tests of the bench; it can be told to misbehave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+
+from benchmarks.workloads import Workload
+
+
+class FakeBalancer(Resource):
+    """Holds one table in a dictionary, which every server shows as its replicas.
+
+    `lost` are ids that it acknowledges and forgets; `refused` are ids that it refuses to write; `stray` is shown by
+    the server of that name instead of its own rows.
+    """
+
+    isLeaf = True  # noqa: N815 - Twisted's name
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__()
+        self._workload = workload
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.lost: set[int] = set()
+        self.refused: set[int] = set()
+        self.stray: dict[str, dict[str, list[Any]]] = {}
+
+    def render(self, request: Request) -> bytes:
+        """Answer one request."""
+        assert request.method is not None
+        assert request.content is not None
+        route = f"{request.method.decode()} {request.path.decode()}"
+        body = request.content.read()
+        status, answer = self._answer(route, msgspec.json.decode(body) if body else None)
+        request.setResponseCode(status)
+        request.setHeader(b"content-type", b"application/json")
+        return msgspec.json.encode(answer)
+
+    def _answer(self, route: str, body: Any) -> tuple[int, dict[str, Any]]:
+        match route.split("/"):
+            case ["GET ", "status"]:
+                wanted = self._workload.init_request()
+                return 200, {**wanted, "shards": [{**shard, "primary": "Server0"} for shard in wanted["shards"]]}
+            case ["GET ", "primary_elect"]:
+                return 200, {**{shard.name: "Server0" for shard in self._workload.shards}, "status": "success"}
+            case ["POST ", "write"]:
+                return self._write(body["data"][0])
+            case ["POST ", "read"]:
+                return 200, self._read(body["Stud_id"]["low"], body["Stud_id"]["high"])
+            case ["DELETE ", "del"]:
+                return self._delete(body["Stud_id"])
+            case ["GET ", "read", server]:
+                return 200, {**self.stray.get(server, self._held(server)), "status": "success"}
+        return 404, {"status": "failure", "code": "unknown_path", "message": f"<Error> {route}"}
+
+    def _write(self, row: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        row_id = row["Stud_id"]
+        if row_id in self.refused or row_id in self.rows:
+            return 409, {"status": "failure", "code": "duplicate", "message": "<Error>", "applied": "no"}
+        if row_id not in self.lost:
+            self.rows[row_id] = row
+        return 200, {"message": "1 Data entries added", "status": "success"}
+
+    def _read(self, low: int, high: int) -> dict[str, Any]:
+        rows = [self.rows[row_id] for row_id in range(low, high + 1) if row_id in self.rows]
+        return {"shards_queried": ["sh1"], "data": rows, "status": "success"}
+
+    def _delete(self, row_id: int) -> tuple[int, dict[str, Any]]:
+        if self.rows.pop(row_id, None) is None:
+            return 404, {"status": "failure", "code": "not_found", "message": "<Error>", "applied": "no"}
+        message = f"Data entry with Stud_id:{row_id} removed from all replicas"
+        return 200, {"message": message, "status": "success"}
+
+    def _held(self, server: str) -> dict[str, list[Any]]:
+        shards = {shard.name: shard.ids() for shard in self._workload.shards}
+        return {
+            name: [row for row_id, row in self.rows.items() if row_id in shards[name]]
+            for name in self._workload.servers[server]
+        }
