@@ -82,7 +82,7 @@ def decode_greeting(payload: bytes) -> Greeting:
         raise GreetingError("version", f"the peer speaks version {int.from_bytes(version)}, here it is {VERSION}")
     try:
         return _decoder.decode(payload[len(_PREFIX) :])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors, and bytes that are no UTF-8
         raise GreetingError("protocol", f"malformed greeting: {error}") from error
 
 
