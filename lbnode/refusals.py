@@ -1,0 +1,35 @@
+"""What a client is told when a shard cannot serve: 503 it was not done, 504 nobody can say (RAFT_RULES 41)."""
+
+from __future__ import annotations
+
+from dbnode.client import OutcomeUnknown, RequestFailed
+from dbnode.errors import ApiError
+from dbnode.wire import OVERLOADED
+
+#: A shard without a leader has one again after an election or two, which take less than this.
+RETRY_AFTER_SECONDS = 1
+
+
+def read_failed(shard: str, error: RequestFailed) -> ApiError:
+    """Return why a read has no answer: too much waits, or no replica could answer in time."""
+    if error.code == OVERLOADED:
+        code, text = "overloaded", f"shard {shard}: {error.text}; try again later"
+    else:
+        code, text = "no_quorum", f"shard {shard} has no majority that answers in time ({error.text}); try again later"
+    return ApiError(code, text, status=503, retry_after_seconds=RETRY_AFTER_SECONDS)
+
+
+def change_failed(shard: str, error: RequestFailed) -> ApiError:
+    """Return what is known of a change that has no result; the answer's `applied` is `no` or `unknown`."""
+    if not isinstance(error, OutcomeUnknown):
+        refusal = read_failed(shard, error)
+        refusal.applied = "no"
+        return refusal
+    return ApiError(
+        "outcome_unknown",
+        f"shard {shard} did not say in time whether it made the change ({error.text}); "
+        "sent again with the same Idempotency-Key it is made once, and its outcome told",
+        status=504,
+        applied="unknown",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )

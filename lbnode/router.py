@@ -1,0 +1,187 @@
+"""The way from a checked request to the shards that carry it out, and back.
+
+Changes go through one session per shard, which finds the leader, coalesces what many clients send in one turn and
+applies each change once however often it is sent. Reads go to the replica that the shard's ring names and from there
+to the next one, until a deadline. What waits is bounded: beyond it a request is refused at once.
+
+The router learns from the controller where everything is (`configure`) and finds out by itself who leads.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Protocol
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from dbnode.client import ReadChannel, RequestFailed, SessionOptions, ShardSession, Unavailable
+from dbnode.client.proposals import Asker
+from dbnode.errors import ApiError
+from dbnode.wire import OVERLOADED, Endpoint, Operation, Result, Rows
+from lbnode.layout import Layout, ShardLayout
+from lbnode.refusals import read_failed
+from lbnode.ring import SLOTS, VIRTUAL_SERVERS, Ring
+from lbnode.routes import Route, Routes
+from lbnode.suspects import Suspects
+
+
+class Directory(Protocol):
+    """What the router needs of the links: whom to dial."""
+
+    def set_peer(self, name: str, endpoint: Endpoint) -> None:
+        """Dial this server from now on, at this address."""
+
+    def remove_peer(self, name: str) -> None:
+        """Forget a server."""
+
+
+class RouterOptions(msgspec.Struct, frozen=True):
+    """Bounds and shapes. `deadline_seconds` is how long a request is held and retried while a shard cannot serve it."""
+
+    deadline_seconds: float = 10.0
+    reads_waiting_max: int = 20_000
+    page_bytes: int = 256 << 10
+    slots: int = SLOTS
+    virtual_servers: int = VIRTUAL_SERVERS
+    session: SessionOptions = SessionOptions()
+
+
+class Router(Service):
+    """Carries out changes and reads on the shards of the layout that it was last told.
+
+    `client_name` is this process's and was never used before: sessions are named after it. Stopping the service gives
+    up everything that waits.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        requests: Asker,
+        directory: Directory,
+        rng: random.Random,
+        *,
+        client_name: str,
+        options: RouterOptions,
+    ) -> None:
+        self.options = options
+        self._clock = clock
+        self._requests = requests
+        self._directory = directory
+        self._rng = rng
+        self._client_name = client_name
+        self._suspects = Suspects(clock, requests)
+        self._channel = ReadChannel(clock, self._suspects, rng)
+        self._routes: Routes | None = None
+        self._by_group: dict[int, Route] = {}
+        self._peers: dict[str, Endpoint] = {}
+        self._read_count = 0
+        #: Reads that wait for an answer.
+        self.reads_waiting = 0
+
+    @property
+    def changes_waiting(self) -> int:
+        """How many changes have no outcome yet."""
+        return sum(route.session.waiting for route in self._by_group.values())
+
+    def configure(self, layout: Layout | None) -> None:
+        """Take over where everything is. Sessions of shards that stay go on; those of shards that went are stopped."""
+        shards = () if layout is None else layout.shards
+        previous, self._by_group = self._by_group, {}
+        for shard in shards:
+            self._by_group[shard.group_id] = self._route(shard, previous.pop(shard.group_id, None))
+        for gone in previous.values():
+            gone.session.stop()
+        self._dial({} if layout is None else {name: address.link for name, address in layout.servers.items()})
+        if layout is None:
+            self._routes = None
+        else:
+            servers = {*layout.servers, *(name for shard in shards for name in shard.replicas.values())}
+            self._routes = Routes(layout.schema, self._by_group.values(), servers)
+
+    def routes(self) -> Routes:
+        """Return the table as it is now; raises ApiError `not_initialised` (409) before /init."""
+        if self._routes is None:
+            raise ApiError("not_initialised", "there is no table yet; POST /init makes one", status=409)
+        return self._routes
+
+    def change(self, route: Route, operation: Operation) -> Deferred[Result]:
+        """Apply an operation exactly once; fails with dbnode.client's NotApplied or OutcomeUnknown."""
+        return route.session.submit(operation, self.options.deadline_seconds)
+
+    def read(self, route: Route, low: int, high: int, limit: int, consistency: int) -> Deferred[Rows]:
+        """Return a page of rows low..high of one shard; fails with ApiError `no_quorum` or `overloaded` (503)."""
+        self._read_count += 1
+        servers = self._suspects.order(route.ring.order(self._read_count))
+        return self.read_from(servers, route, low, high, limit, consistency, self.options.deadline_seconds)
+
+    def read_from(
+        self,
+        servers: tuple[str, ...],
+        route: Route,
+        low: int,
+        high: int,
+        limit: int,
+        consistency: int,
+        timeout_seconds: float,
+    ) -> Deferred[Rows]:
+        """Return a page as `read` does, but from these servers in this order."""
+        if self.reads_waiting >= self.options.reads_waiting_max:
+            refused = Unavailable(OVERLOADED, f"{self.reads_waiting} reads wait already")
+            return fail(read_failed(route.shard, refused))
+        self.reads_waiting += 1
+        page = self._channel.read(
+            route.group_id,
+            servers,
+            low,
+            high,
+            timeout_seconds=timeout_seconds,
+            consistency=consistency,
+            limit=limit,
+            bytes_max=self.options.page_bytes,
+        )
+        return page.addCallbacks(self._read_done, self._read_failed, errbackArgs=(route,))
+
+    def stopService(self) -> None:
+        """Give up what waits."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self.configure(None)
+
+    def _route(self, shard: ShardLayout, previous: Route | None) -> Route:
+        servers = tuple(shard.replicas.values())
+        if previous is not None:
+            previous.session.set_servers(servers)
+            return Route(shard, previous.ring.changed_to(servers), previous.session)
+        ring = Ring.empty(salt=shard.shard, slots=self.options.slots, virtual_servers=self.options.virtual_servers)
+        session = ShardSession(
+            self._clock,
+            self._requests,
+            self._rng,
+            group_id=shard.group_id,
+            client_name=self._client_name,
+            servers=servers,
+            options=self.options.session,
+        )
+        return Route(shard, ring.changed_to(servers), session)
+
+    def _dial(self, peers: dict[str, Endpoint]) -> None:
+        for name in self._peers.keys() - peers.keys():
+            self._directory.remove_peer(name)
+        for name, endpoint in peers.items():
+            if self._peers.get(name) != endpoint:
+                self._directory.set_peer(name, endpoint)
+        self._peers = peers
+
+    def _read_done(self, page: Rows) -> Rows:
+        self.reads_waiting -= 1
+        return page
+
+    def _read_failed(self, failure: Failure, route: Route) -> Rows:
+        self.reads_waiting -= 1
+        error = failure.value
+        if not isinstance(error, RequestFailed):
+            failure.raiseException()
+        raise read_failed(route.shard, error)
