@@ -40,6 +40,7 @@ def config_of(catalog: Catalog, table: Table, server: ServerRecord) -> ManagedCo
         server=server.name,
         groups=[_group(shard, first[shard.shard]) for shard in table.shards_on(server.name)],
         servers={other.name: other.link for other in table.servers.values() if other.link is not None},
+        incarnation=server.incarnation,
     )
 
 

@@ -1,1 +1,53 @@
-"""The ways to start and stop database servers."""
+"""Launchers: what makes database servers run, stops them, and takes them away with their data.
+
+A launcher knows nothing of shards. It starts a server on a home (a data directory, a volume), tells which servers it
+finds running, and is safe to ask twice: to start what runs is to find it, to stop what is stopped is nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from dbnode.wire import ServerFile
+
+
+class ServerSpec(msgspec.Struct, frozen=True):
+    """A server to be started: its name, the home that holds its data, its cluster.
+
+    `incarnation` is that of the data which the home must hold; "" lets an empty home be filled.
+    """
+
+    name: str
+    home: str
+    cluster_id: str
+    incarnation: str = ""
+
+
+class LaunchFailed(Exception):
+    """A server could not be started or stopped; the text says why and shows the end of its log."""
+
+
+class LostHome(LaunchFailed):
+    """The home does not hold the data that it should: a server started on it would vote as somebody it is not."""
+
+
+class Launcher(Protocol):
+    """Starts and stops servers. Homes are unique names; every method may be repeated."""
+
+    def start(self, spec: ServerSpec) -> Deferred[ServerFile]:
+        """Make a server run, or find it running; fires once it answers a heartbeat.
+
+        Fails with LaunchFailed within a deadline, with LostHome before anything is started.
+        """
+
+    def look(self, home: str) -> Deferred[ServerFile | None]:
+        """Return what the server on a home says of itself if it runs, whoever started it; None if it does not."""
+
+    def stop(self, home: str) -> Deferred[None]:
+        """Stop the server on a home, by force if it takes too long; its data stays. Fails with LaunchFailed."""
+
+    def destroy(self, home: str) -> Deferred[None]:
+        """Stop the server on a home and remove its data. Fails with LaunchFailed."""

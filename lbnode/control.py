@@ -1,0 +1,111 @@
+"""What the controller asks of servers: over HTTP what they shall hold, over links what their replicas are doing.
+
+Its links are not the router's. During a replacement two servers of one name run side by side, so whoever asks about
+the new ones needs a directory of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from dbnode.client import RequestFailed, Requests
+from dbnode.wire import Endpoint, ManagedConfig, ReplicaStatus, Status, Statuses
+from lbnode.concurrent import together
+from raftlog.link import Connection, Lane
+from raftlog.link import Endpoint as LinkEndpoint
+
+
+class ServerControl(Protocol):
+    """The control plane of servers; dbnode.client.Control is the real one. Failures are ControlFailed."""
+
+    async def heartbeat(self, server: Endpoint, timeout_seconds: float) -> None:
+        """Return if the server is alive."""
+
+    async def configure(
+        self, server: Endpoint, schema: dict[str, list[str]], cluster: ManagedConfig, timeout_seconds: float
+    ) -> None:
+        """Tell a server what it holds; returns once its replicas exist durably."""
+
+
+class ReplicaWatch(Protocol):
+    """Asks a set of servers what their replicas are doing."""
+
+    def set_servers(self, servers: Mapping[str, Endpoint]) -> None:
+        """Ask these from now on, by name, at their link addresses."""
+
+    def ask(self, timeout_seconds: float) -> Deferred[dict[str, tuple[ReplicaStatus, ...]]]:
+        """Ask all servers at once; fires with the answers of those that gave one in time. Never fails."""
+
+    def close(self) -> Deferred[None]:
+        """Close the connections."""
+
+
+class WatchedLinks(Protocol):
+    """What a watch needs of links (raftlog.link.Links)."""
+
+    def set_peer(self, name: str, endpoint: LinkEndpoint) -> None:
+        """Dial a peer."""
+
+    def remove_peer(self, name: str) -> None:
+        """Forget a peer."""
+
+    def send(self, name: str, lane: Lane, item: Any) -> bool:
+        """Queue an item."""
+
+    def watch(self, on_up: Callable[[str, Lane], None], on_down: Callable[[str, Lane], None]) -> None:
+        """Call these when a lane comes up or goes down."""
+
+    def startService(self) -> None:
+        """Begin to dial."""
+
+    def stopService(self) -> Deferred[None]:
+        """Close everything."""
+
+
+class LinkWatch:
+    """ReplicaWatch over links of its own, which `make_links` returns unstarted for a receiver of frames."""
+
+    def __init__(
+        self, clock: IReactorTime, make_links: Callable[[Callable[[Connection, list[Any]], None]], WatchedLinks]
+    ) -> None:
+        self._links = make_links(lambda _, items: self._requests.received(items))
+        self._requests = Requests(clock, self._links)
+        self._servers: dict[str, Endpoint] = {}
+
+    def open(self) -> None:
+        """Begin to dial servers."""
+        self._links.watch(lambda name, lane: None, self._requests.dropped)
+        self._links.startService()
+
+    def set_servers(self, servers: Mapping[str, Endpoint]) -> None:
+        """See ReplicaWatch.set_servers."""
+        for name in self._servers.keys() - servers.keys():
+            self._links.remove_peer(name)
+        for name, endpoint in servers.items():
+            self._links.set_peer(name, LinkEndpoint(endpoint.host, endpoint.port))
+        self._servers = dict(servers)
+
+    def ask(self, timeout_seconds: float) -> Deferred[dict[str, tuple[ReplicaStatus, ...]]]:
+        """See ReplicaWatch.ask."""
+        return Deferred.fromCoroutine(self._ask(timeout_seconds))
+
+    async def _ask(self, timeout_seconds: float) -> dict[str, tuple[ReplicaStatus, ...]]:
+        asked = list(self._servers)
+        answers = await together(self._ask_one(server, timeout_seconds) for server in asked)
+        return {server: replicas for server, replicas in zip(asked, answers, strict=True) if replicas is not None}
+
+    async def _ask_one(self, server: str, timeout_seconds: float) -> tuple[ReplicaStatus, ...] | None:
+        try:
+            reply = await self._requests.ask(server, Status, timeout_seconds)
+        except RequestFailed:
+            return None
+        return reply.replicas if isinstance(reply, Statuses) else None
+
+    def close(self) -> Deferred[None]:
+        """See ReplicaWatch.close."""
+        self._requests.stop()
+        return self._links.stopService()

@@ -1,0 +1,203 @@
+"""The controller: carries out what changes the cluster, and keeps what is running in line with the catalog.
+
+It opens the catalog, finds or starts the catalog's servers, and from then on goes round: settle an operation that was
+cut short, look at the servers, tell those that were restarted or whose peers moved what they should know. Each round
+starts from what is there, so that a balancer killed anywhere is only late. Whoever routes requests is given a new
+layout whenever the catalog has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from dbnode.errors import ApiError
+from dbnode.wire import ReplicaStatus
+from lbnode.catalog import BeginInit, Catalog, Refused
+from lbnode.catalog_group import CatalogGroup
+from lbnode.concurrent import in_background
+from lbnode.control import ReplicaWatch
+from lbnode.fleet import Fleet
+from lbnode.initialise import Initialisation
+from lbnode.layout import Layout
+from lbnode.planner import is_same, plan_init
+from lbnode.projection import layout_of
+from lbnode.state import ClusterState, describe
+from lbnode.wire import InitRequest
+
+
+class ControllerTimes(msgspec.Struct, frozen=True):
+    """Pause between two rounds, how long a server may take to tell its state, and the catalog to be there."""
+
+    round_seconds: float = 0.5
+    status_seconds: float = 1.0
+    catalog_seconds: float = 30.0
+
+
+class Controller(Service):
+    """Runs while the balancer does. `configure` takes each new layout; `watch` asks the table's servers."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        catalog: CatalogGroup,
+        fleet: Fleet,
+        initialisation: Initialisation,
+        watch: ReplicaWatch,
+        configure: Callable[[Layout | None], None],
+        times: ControllerTimes,
+    ) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self._fleet = fleet
+        self._initialisation = initialisation
+        self._watch = watch
+        self._configure = configure
+        self._times = times
+        self._layout: Layout | None = None
+        self._operation: Deferred[None] | None = None
+        self._background: list[Deferred[None]] = []
+        self._roles = _Roles()
+
+    # ---- life -------------------------------------------------------------------------------------------------
+
+    async def open(self, new_cluster_id: str) -> None:
+        """Open the catalog, found as `new_cluster_id` if there is none, and give out the layout that it holds."""
+        await self._catalog.open(new_cluster_id, self._times.catalog_seconds)
+        self.catalog_changed(self._catalog.catalog)
+
+    def startService(self) -> None:
+        """Begin to go round; the catalog is open."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._background.append(in_background(self._go_round(), "going round"))
+
+    def stopService(self) -> Deferred[None]:
+        """Roll back what is not committed, then stop all servers; fires when they have stopped."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        background, self._background = self._background, []
+        for running in background:
+            running.cancel()
+            await running
+        if self._operation is not None:
+            self._operation.cancel()
+            await self._operation
+        failures = await self._fleet.stop(self._catalog.catalog.servers().values())
+        for server, reason in failures.items():
+            self._log.error("{server} was left running: {reason}", server=server, reason=reason)
+        await self._watch.close()
+
+    def catalog_changed(self, catalog: Catalog) -> None:
+        """Hand on what follows from a new catalog."""
+        layout = layout_of(catalog)
+        if layout == self._layout:
+            return
+        self._layout = layout
+        self._configure(layout)
+        self._watch.set_servers({name: address.link for name, address in layout.servers.items()} if layout else {})
+
+    # ---- going round ------------------------------------------------------------------------------------------
+
+    async def _go_round(self) -> None:
+        await self._settle()
+        table = self._catalog.catalog.table
+        if table is not None:
+            starting = self._fleet.start(list(table.servers.values()))
+            self._background.append(in_background(starting, "starting the servers"))
+        while True:
+            with self._log.failuresHandled("a round of the controller failed"):
+                await self._round()
+            await deferLater(self._clock, self._times.round_seconds)
+
+    async def _round(self) -> None:
+        await self._settle()
+        table = self._catalog.catalog.table
+        if table is None:
+            return
+        await self._fleet.look(table.servers.values())
+        table = self._catalog.catalog.table
+        if table is not None:
+            await self._fleet.tell(table)
+        self._roles.saw(await self._watch.ask(self._times.status_seconds), self._clock.seconds())
+
+    async def _settle(self) -> None:
+        if not self._operating:
+            await self._initialisation.settle()
+
+    @property
+    def _operating(self) -> bool:
+        return self._operation is not None and not self._operation.called
+
+    # ---- what is asked of it ----------------------------------------------------------------------------------
+
+    async def init(self, request: InitRequest) -> None:
+        """Make the table that is asked for; returns once it serves.
+
+        Raises ApiError: `busy`, `already_initialised` (409), or why it could not be made (503). Cancelling drops the
+        waiter; the operation goes on.
+        """
+        catalog = self._catalog.catalog
+        if self._operating or catalog.operation is not None:
+            raise ApiError("busy", "an operation is in progress: try again when it has ended", status=409)
+        if catalog.table is not None and not request.replace and is_same(request, catalog.table):
+            return
+        waiter: Deferred[None] = Deferred()
+        self._operation = in_background(self._initialise(plan_init(request), waiter), "/init")
+        await waiter
+
+    async def _initialise(self, begin: BeginInit, waiter: Deferred[None]) -> None:
+        try:
+            await self._initialisation.run(begin)
+        except Refused as refused:
+            _fail(waiter, ApiError(refused.code, refused.text, status=409))
+        except ApiError as error:
+            _fail(waiter, error)
+        except CancelledError:
+            _fail(waiter, ApiError("stopping", "the balancer stops; everything is as it was before", status=503))
+        except Exception as error:
+            _fail(waiter, error)
+            raise
+        else:
+            if not waiter.called:
+                waiter.callback(None)
+
+    async def state(self) -> ClusterState:
+        """Return the cluster as it is now; a server that does not answer at once is described without its word."""
+        statuses = await self._watch.ask(self._times.status_seconds)
+        now_seconds = self._clock.seconds()
+        self._roles.saw(statuses, now_seconds)
+        return describe(self._catalog.catalog, self._fleet.states(), statuses, self._roles.for_seconds(now_seconds))
+
+
+def _fail(waiter: Deferred[None], error: Exception) -> None:
+    """Tell the client of an operation, unless it went away."""
+    if not waiter.called:
+        waiter.errback(error)
+
+
+class _Roles:
+    """Since when each replica has had its role in its term."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, tuple[str, int, float]] = {}
+
+    def saw(self, statuses: Mapping[str, Sequence[ReplicaStatus]], now_seconds: float) -> None:
+        """Take note of what servers say of their replicas."""
+        for status in (status for replicas in statuses.values() for status in replicas):
+            known = self._since.get(status.replica_id)
+            if known is None or known[:2] != (status.role, status.term):
+                self._since[status.replica_id] = (status.role, status.term, now_seconds)
+
+    def for_seconds(self, now_seconds: float) -> dict[int, float]:
+        """Return how long each replica has had its role, by replica id."""
+        return {replica_id: now_seconds - since for replica_id, (_, _, since) in self._since.items()}

@@ -1,0 +1,218 @@
+"""The servers as they are: made to run, told their part of the catalog, looked at again and again.
+
+Everything here may be repeated. Where a server's process is, and what it was told, is found out anew after a restart
+of the balancer; only its home, incarnation and addresses are in the catalog. A server whose home holds other data
+than the catalog says is never told anything: it would vote as a replica that it is not (RAFT_RULES 32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from dbnode.client.control import ControlFailed
+from dbnode.wire import ManagedConfig, ServerFile
+from lbnode.catalog import RecordServer, ServerRecord, Table
+from lbnode.catalog_group import CatalogGroup
+from lbnode.concurrent import together
+from lbnode.control import ServerControl
+from lbnode.launchers import Launcher, LaunchFailed, ServerSpec
+from lbnode.projection import config_of, schema_of
+from lbnode.state import ServerState
+
+
+class FleetTimes(msgspec.Struct, frozen=True):
+    """How long a server may take to answer, and how many heartbeats it may miss until it counts as down."""
+
+    heartbeat_seconds: float = 2.0
+    configure_seconds: float = 30.0
+    heartbeats_missed_max: int = 3
+    #: Servers started at once; each takes a processor for about a second.
+    starts_at_once_max: int = 4
+
+
+class _Seen(msgspec.Struct):
+    """What is known of one server by looking."""
+
+    name: str
+    since_seconds: float
+    state: str = "starting"
+    reason: str = ""
+    file: ServerFile | None = None
+    heartbeats_missed: int = 0
+    #: What this process was told, its version left out; None if it has to be told.
+    told: ManagedConfig | None = None
+
+
+class Fleet:
+    """The servers of the catalog, through a launcher and their control plane."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        launcher: Launcher,
+        control: ServerControl,
+        catalog: CatalogGroup,
+        times: FleetTimes,
+    ) -> None:
+        self._clock = clock
+        self._launcher = launcher
+        self._control = control
+        self._catalog = catalog
+        self._times = times
+        self._starting = DeferredSemaphore(times.starts_at_once_max)
+        self._seen: dict[str, _Seen] = {}
+
+    def states(self) -> dict[str, ServerState]:
+        """Return how each server was last seen, by home."""
+        now_seconds = self._clock.seconds()
+        return {home: _state(home, seen, now_seconds) for home, seen in self._seen.items()}
+
+    # ---- running ----------------------------------------------------------------------------------------------
+
+    async def start(self, servers: Iterable[ServerRecord]) -> dict[str, str]:
+        """Make servers run and record where they are; return why, by name, for those that do not."""
+        return await _collect(servers, self._start)
+
+    async def _start(self, server: ServerRecord) -> str:
+        self._note(server, "starting")
+        spec = ServerSpec(server.name, server.home, self._catalog.catalog.cluster_id, server.incarnation)
+        try:
+            file = await self._starting.run(self._launcher.start, spec)
+            await self._found(server, file)
+        except LaunchFailed as failed:
+            self._note(server, "failed", str(failed))
+            return str(failed)
+        except Exception as error:
+            self._note(server, "failed", f"starting it was given up: {error!r}")
+            raise
+        self._note(server, "up")
+        return ""
+
+    async def stop(self, servers: Iterable[ServerRecord]) -> dict[str, str]:
+        """Stop servers; return why, by name, for those that do not."""
+        return await _collect(servers, lambda server: self._end(server, self._launcher.stop))
+
+    async def destroy(self, servers: Iterable[ServerRecord]) -> dict[str, str]:
+        """Stop servers and remove their data; return why, by name, where that failed."""
+        return await _collect(servers, lambda server: self._end(server, self._launcher.destroy))
+
+    async def _end(self, server: ServerRecord, end: Callable[[str], Deferred[None]]) -> str:
+        try:
+            await end(server.home)
+        except LaunchFailed as failed:
+            return str(failed)
+        self._seen.pop(server.home, None)
+        return ""
+
+    # ---- looking ----------------------------------------------------------------------------------------------
+
+    async def look(self, servers: Iterable[ServerRecord]) -> None:
+        """Find out which servers run, and whether any was restarted or moved; those that are being started wait."""
+        await together(self._look(server) for server in servers)
+
+    async def _look(self, server: ServerRecord) -> None:
+        seen = self._seen.get(server.home)
+        if seen is not None and seen.state == "starting":
+            return
+        file = await self._launcher.look(server.home)
+        if file is None:
+            if seen is None or seen.state != "failed":
+                self._note(server, "down", "its process is not there")
+            return
+        if server.incarnation and file.incarnation != server.incarnation:
+            self._note(server, "failed", f"it holds other data (incarnation {file.incarnation}) than it should")
+            return
+        await self._found(server, file)
+        await self._heartbeat(server, file)
+
+    async def _heartbeat(self, server: ServerRecord, file: ServerFile) -> None:
+        seen = self._seen[server.home]
+        try:
+            await self._control.heartbeat(file.http, self._times.heartbeat_seconds)
+        except ControlFailed as failed:
+            seen.heartbeats_missed += 1
+            if seen.heartbeats_missed >= self._times.heartbeats_missed_max:
+                self._note(server, "down", f"{seen.heartbeats_missed} heartbeats missed: {failed.text}")
+            return
+        seen.heartbeats_missed = 0
+        self._note(server, "up")
+
+    async def _found(self, server: ServerRecord, file: ServerFile) -> None:
+        """Take note of a running process, and in the catalog of what is new about it."""
+        seen = self._seen_of(server)
+        if seen.file is None or (seen.file.pid, seen.file.started_at) != (file.pid, file.started_at):
+            seen.told = None
+        seen.file = file
+        if file.link is None:
+            raise AssertionError(f"{file.name} was started for a cluster and takes no links")
+        record = RecordServer(server.home, file.incarnation, file.http, file.link)
+        if (server.incarnation, server.http, server.link) != (record.incarnation, record.http, record.link):
+            await self._catalog.propose(record)
+
+    def _seen_of(self, server: ServerRecord) -> _Seen:
+        if server.home not in self._seen:
+            self._seen[server.home] = _Seen(server.name, self._clock.seconds())
+        return self._seen[server.home]
+
+    def _note(self, server: ServerRecord, state: str, reason: str = "") -> None:
+        seen = self._seen_of(server)
+        if seen.state == state:
+            return
+        if state in ("down", "failed"):
+            self._log.warn("{name} is {state}: {reason}", name=server.name, state=state, reason=reason)
+        seen.state, seen.reason, seen.since_seconds = state, reason, self._clock.seconds()
+
+    # ---- telling ----------------------------------------------------------------------------------------------
+
+    async def tell(self, table: Table) -> dict[str, str]:
+        """Tell each running server of a table its part unless it knows; return why, by name, where that failed."""
+        return await _collect(table.servers.values(), lambda server: self._tell(table, server))
+
+    async def _tell(self, table: Table, server: ServerRecord) -> str:
+        seen = self._seen.get(server.home)
+        if seen is None or seen.file is None or seen.state not in ("starting", "up"):
+            return f"{server.name} does not run"
+        config = config_of(self._catalog.catalog, table, server)
+        content = msgspec.structs.replace(config, version=0)
+        if seen.told == content:
+            return ""
+        try:
+            await self._control.configure(
+                seen.file.http, schema_of(table).to_json(), config, self._times.configure_seconds
+            )
+        except ControlFailed as failed:
+            return f"{server.name} refused its configuration: {failed.text}"
+        seen.told = content
+        return ""
+
+
+async def _collect(
+    servers: Iterable[ServerRecord], act: Callable[[ServerRecord], Coroutine[Deferred[Any], Any, str]]
+) -> dict[str, str]:
+    """Act on all servers at once; return what went wrong, by name."""
+    wanted = list(servers)
+    outcomes = await together(act(server) for server in wanted)
+    return {server.name: outcome for server, outcome in zip(wanted, outcomes, strict=True) if outcome}
+
+
+def _state(home: str, seen: _Seen, now_seconds: float) -> ServerState:
+    file = seen.file
+    return ServerState(
+        name=seen.name,
+        state=seen.state,
+        for_seconds=now_seconds - seen.since_seconds,
+        reason=seen.reason,
+        home=home,
+        incarnation=file.incarnation if file else "",
+        pid=file.pid if file else None,
+        http=file.http if file else None,
+        link=file.link if file else None,
+    )

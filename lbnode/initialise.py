@@ -1,0 +1,139 @@
+"""/init as an operation: all of it or nothing, whatever dies in between (DESIGN §5).
+
+    begin      the target is recorded in the catalog, with fresh ids and homes
+    prepare    its servers are started and told what they hold; every shard elects a leader
+    commit     the catalog says that the target is the table: the commit point
+    finish     servers that only the old table used are taken down
+
+Until the commit point an old table and its servers are left alone, so that rolling back is to destroy what was
+started. Every step may be repeated, and `settle` does so after a crash: backwards before the commit point, forwards
+after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from dbnode.errors import ApiError
+from lbnode.catalog import (
+    AbandonOperation,
+    BeginInit,
+    CommitOperation,
+    Finishing,
+    FinishOperation,
+    Preparing,
+    ServerRecord,
+    Table,
+)
+from lbnode.catalog_group import CatalogGroup
+from lbnode.control import ReplicaWatch
+from lbnode.fleet import Fleet
+from lbnode.state import leader_of
+
+
+class InitTimes(msgspec.Struct, frozen=True):
+    """How long all of /init may take, and how often servers are asked for their leaders meanwhile."""
+
+    deadline_seconds: float = 180.0
+    ask_seconds: float = 0.1
+
+
+class Initialisation:
+    """Runs /init, and settles one that a crash cut short. `open_watch` returns connections for asking its servers."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        catalog: CatalogGroup,
+        fleet: Fleet,
+        open_watch: Callable[[], ReplicaWatch],
+        times: InitTimes,
+    ) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self._fleet = fleet
+        self._open_watch = open_watch
+        self._times = times
+
+    async def run(self, begin: BeginInit) -> None:
+        """Make the table, up to the commit point; `settle` does the rest.
+
+        Raises ApiError (503) after everything was taken down again, as cancelling does, and lbnode.catalog.Refused if
+        the catalog does not let it begin.
+        """
+        operation = (await self._catalog.propose(begin)).operation
+        assert isinstance(operation, Preparing)
+        try:
+            await self._prepare_in_time(operation.operation_id)
+        except Exception:
+            await self.settle()
+            raise
+        await self._catalog.propose(CommitOperation(operation.operation_id))
+
+    async def settle(self) -> None:
+        """Bring the operation in the catalog to its end: back before the commit point, forward after it."""
+        operation = self._catalog.catalog.operation
+        if isinstance(operation, Preparing):
+            self._log.info("rolling /{kind} back", kind=operation.kind)
+            await self._destroy(operation.target.servers.values())
+            await self._catalog.propose(AbandonOperation(operation.operation_id))
+        elif isinstance(operation, Finishing):
+            await self._destroy(operation.leaving)
+            await self._catalog.propose(FinishOperation(operation.operation_id))
+
+    async def _destroy(self, servers: Iterable[ServerRecord]) -> None:
+        failures = await self._fleet.destroy(servers)
+        if failures:
+            raise _failed("cannot be taken down", failures)
+
+    # ---- preparing --------------------------------------------------------------------------------------------
+
+    async def _prepare_in_time(self, operation_id: int) -> None:
+        deadline_seconds = self._times.deadline_seconds
+        try:
+            await Deferred.fromCoroutine(self._prepare()).addTimeout(deadline_seconds, self._clock)
+        except TimeoutError:
+            text = f"/init did not end within {deadline_seconds:g} seconds; everything it started is taken down"
+            raise ApiError("deadline", text, status=503, retry_after_seconds=1) from None
+
+    async def _prepare(self) -> None:
+        failures = await self._fleet.start(self._target().servers.values())
+        if failures:
+            raise _failed("could not be started", failures)
+        failures = await self._fleet.tell(self._target())
+        if failures:
+            raise _failed("could not be configured", failures)
+        await self._until_all_have_leaders(self._target())
+
+    def _target(self) -> Table:
+        """Return what is being made, with all that was recorded about its servers up to now."""
+        operation = self._catalog.catalog.operation
+        assert isinstance(operation, Preparing)
+        return operation.target
+
+    async def _until_all_have_leaders(self, target: Table) -> None:
+        watch = self._open_watch()
+        try:
+            watch.set_servers({server.name: server.link for server in target.servers.values() if server.link})
+            while True:
+                statuses = await watch.ask(self._times.ask_seconds)
+                known = {status.replica_id: status for replicas in statuses.values() for status in replicas}
+                if all(leader_of(shard, known) for shard in target.shards):
+                    return
+                await deferLater(self._clock, self._times.ask_seconds)
+        finally:
+            await watch.close()
+
+
+def _failed(what: str, failures: dict[str, str]) -> ApiError:
+    server, reason = min(failures.items())
+    others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    return ApiError("start_failed", f"{server}{others} {what}: {reason}", status=503, retry_after_seconds=1)
