@@ -95,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--deadline", dest="deadline_seconds", type=float, default=30.0, help="seconds per request (default 30)"
     )
+    parser.add_argument(
+        "--agree",
+        dest="agree_seconds",
+        type=float,
+        default=60.0,
+        help="seconds that replicas may take to agree after a run (default 60); a restarted one catches up first",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
     parser.add_argument("--directory", help="where data of spawned clusters goes (default: the temporary directory)")
     parser.add_argument(

@@ -9,13 +9,16 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from benchmarks.http1 import MalformedResponseError, Response, ResponseParser
 from benchmarks.workloads import http_request
+
+
+_NO_ANSWER = (ConnectError, ConnectingCancelledError, ConnectionClosed, TimeoutError, MalformedResponseError)
 
 
 class UnexpectedAnswerError(Exception):
@@ -46,7 +49,7 @@ class Door:
         try:
             await connecting.addTimeout(deadline_seconds, self._reactor)
             response: Response = await exchange.answer.addTimeout(deadline_seconds, self._reactor)
-        except (ConnectError, ConnectionClosed, TimeoutError, MalformedResponseError) as reason:
+        except _NO_ANSWER as reason:
             raise UnreachableError(f"no answer to {method} {path} at {self.host}: {reason}") from reason
         finally:
             exchange.close()

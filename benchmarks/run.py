@@ -28,13 +28,13 @@ from benchmarks.workloads import (
     write_requests,
 )
 
-#: How long replicas may take to agree after a run; a restarted server has to catch up first.
-_AGREE_SECONDS = 60.0
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the caller asked for. `url` is None for a cluster of the bench's own, `kill` for no murder."""
+    """What the caller asked for. `url` is None for a cluster of the bench's own, `kill` for no murder.
+
+    `agree_seconds` is how long replicas may take to become identical after a run.
+    """
 
     workload: str
     rows: int
@@ -48,6 +48,7 @@ class Options:
     kill: str | None
     keep: bool
     directory: str | None
+    agree_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class Run:
         reads = await self._read(again, expected, title)
         killed = self._revive(ambush)
         verdict = await verify(
-            self._reactor, self._door.rows_on, status["servers"], expected, deadline_seconds=_AGREE_SECONDS
+            self._reactor, self._door.rows_on, status["servers"], expected, deadline_seconds=self._options.agree_seconds
         )
         await self._tidy(expected, title)
         figures = Pair(_summary(writes, self._workload, records), _summary(reads, self._workload, again))

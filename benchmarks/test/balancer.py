@@ -14,15 +14,15 @@ from benchmarks.workloads import Workload
 class FakeBalancer(Resource):
     """Holds one table in a dictionary, which every server shows as its replicas.
 
-    `lost` are ids that it acknowledges and forgets; `refused` are ids that it refuses to write; `stray` is shown by
-    the server of that name instead of its own rows.
+    `layout` is the workload whose cluster it pretends to be. `lost` are ids that it acknowledges and forgets;
+    `refused` are ids that it refuses to write; `stray` is shown by the server of that name instead of its own rows.
     """
 
     isLeaf = True  # noqa: N815 - Twisted's name
 
     def __init__(self, workload: Workload) -> None:
         super().__init__()
-        self._workload = workload
+        self.layout = workload
         self.rows: dict[int, dict[str, Any]] = {}
         self.lost: set[int] = set()
         self.refused: set[int] = set()
@@ -42,10 +42,10 @@ class FakeBalancer(Resource):
     def _answer(self, route: str, body: Any) -> tuple[int, dict[str, Any]]:
         match route.split("/"):
             case ["GET ", "status"]:
-                wanted = self._workload.init_request()
+                wanted = self.layout.init_request()
                 return 200, {**wanted, "shards": [{**shard, "primary": "Server0"} for shard in wanted["shards"]]}
             case ["GET ", "primary_elect"]:
-                return 200, {**{shard.name: "Server0" for shard in self._workload.shards}, "status": "success"}
+                return 200, {**{shard.name: "Server0" for shard in self.layout.shards}, "status": "success"}
             case ["POST ", "write"]:
                 return self._write(body["data"][0])
             case ["POST ", "read"]:
@@ -75,8 +75,8 @@ class FakeBalancer(Resource):
         return 200, {"message": message, "status": "success"}
 
     def _held(self, server: str) -> dict[str, list[Any]]:
-        shards = {shard.name: shard.ids() for shard in self._workload.shards}
+        shards = {shard.name: shard.ids() for shard in self.layout.shards}
         return {
             name: [row for row_id, row in self.rows.items() if row_id in shards[name]]
-            for name in self._workload.servers[server]
+            for name in self.layout.servers[server]
         }
