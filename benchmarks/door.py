@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 from benchmarks.http1 import MalformedResponseError, Response, ResponseParser
 from benchmarks.workloads import http_request
 
-
 _NO_ANSWER = (ConnectError, ConnectingCancelledError, ConnectionClosed, TimeoutError, MalformedResponseError)
 
 

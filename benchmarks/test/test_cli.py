@@ -34,34 +34,12 @@ class CommandLines(SynchronousTestCase):
 
     def test_all_that_can_be_said(self) -> None:
         """What is given on the command line arrives in the options."""
-        options, json = parse(
-            [
-                "A-2",
-                "--spawn",
-                "--rows",
-                "50",
-                "--concurrency",
-                "3",
-                "--width",
-                "10000",
-                "--seed",
-                "9",
-                "--runs",
-                "5",
-                "--ceiling",
-                "--kill",
-                "leader",
-                "--deadline",
-                "2.5",
-                "--agree",
-                "3",
-                "--json",
-                "out.json",
-                "--directory",
-                "/var/tmp",
-                "--keep",
-            ]
+        line = (
+            "A-2 --spawn --rows 50 --concurrency 3 --width 10000 --seed 9 --runs 5 --ceiling --kill leader "
+            "--deadline 2.5 --agree 3 --json out.json --directory /var/tmp --keep"
         )
+
+        options, json = parse(line.split())
 
         self.assertEqual((options.rows, options.concurrency, options.width, options.seed), (50, 3, 10_000, 9))
         self.assertEqual((options.runs, options.ceiling, options.kill), (5, True, "leader"))
