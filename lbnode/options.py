@@ -1,0 +1,91 @@
+"""The command line of `twistd shardlb`: every option also from the environment, some under the course's names.
+
+An option on the command line wins over SHARDLB_<OPTION>, and that over the course's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.python import usage
+
+from lbnode.ring import SLOTS, VIRTUAL_SERVERS
+
+#: The names that the course's projects use for the same things.
+COURSE_NAMES: dict[str, tuple[str, ...]] = {
+    "port": ("PORT",),
+    "server-number": ("SERVER_NUMBER",),
+    "slots": ("NUM_SLOTS", "HASH_MODULO"),
+    "virtual-servers": ("NUM_VIRT_SERV",),
+}
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{text} is not at least 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{text} is not a time above 0")
+    return seconds
+
+
+def _endpoint(text: str) -> str:
+    """Return the description of a server endpoint; a bare number is a port on the loopback."""
+    return f"tcp:{_port_number(text)}:interface=127.0.0.1" if text.isdecimal() else text
+
+
+def _port_number(text: str) -> int:
+    if not int(text) < 1 << 16:
+        raise ValueError(f"{text} is no port")
+    return int(text)
+
+
+#: Name, short name, default, what it is for, and how its text becomes a value.
+_PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
+    ("port", "p", _endpoint("5000"), "Where clients connect: a port on 127.0.0.1, or an endpoint", _endpoint),
+    ("data-dir", "d", "data", "Directory of the catalog, the cluster's secret and the servers", str),
+    ("auto-init", None, None, "Make a table if there is none: 'default', or a FILE with the body of an /init", str),
+    ("server-number", None, None, "With --auto-init default: so many servers, placed by the balancer", _positive),
+    ("slots", None, SLOTS, "Slots of each shard's ring of readers", _positive),
+    ("virtual-servers", None, VIRTUAL_SERVERS, "Places of each server on a ring", _positive),
+    ("deadline", None, 10.0, "Seconds for which a request is held while its shard cannot serve it", _seconds),
+    ("init-deadline", None, 180.0, "Seconds that an /init may take", _seconds),
+    ("start-deadline", None, 30.0, "Seconds that a server may take until it answers", _seconds),
+    ("body-bytes-max", None, 16 << 20, "Longest request body, in bytes", _positive),
+    ("rows-max", None, 100_000, "Most rows in one /write", _positive),
+    ("connections-max", None, 10_000, "Most client connections at once", _positive),
+    ("queue-max", None, 20_000, "Most reads, and most changes of each shard, that may wait at once", _positive),
+]
+
+
+class BalancerOptions(usage.Options):
+    """Options of the balancer; `environment` is where those come from that the command line leaves out."""
+
+    synopsis = "[options]"
+    optParameters = [list(parameter) for parameter in _PARAMETERS]
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        for name, _, _, _, convert in _PARAMETERS:
+            variables = (f"SHARDLB_{name.upper().replace('-', '_')}", *COURSE_NAMES.get(name, ()))
+            variable = next((variable for variable in variables if environment.get(variable)), None)
+            if variable is not None:
+                self[name] = _converted(variable, environment[variable], convert)
+
+    def postOptions(self) -> None:
+        """Refuse what does not go together."""
+        if self["server-number"] is not None and self["auto-init"] != "default":
+            raise usage.UsageError("--server-number is for --auto-init default; an /init says N itself")
+
+
+def _converted(variable: str, text: str, convert: Callable[[str], Any]) -> Any:
+    try:
+        return convert(text)
+    except ValueError as error:
+        raise usage.UsageError(f"{variable}={text}: {error}") from None

@@ -1,0 +1,108 @@
+"""The balancer's options: from the command line, from the environment, and under the course's names."""
+
+from __future__ import annotations
+
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from dbnode.jsonhttp import encode
+from lbnode.default_table import default_table
+from lbnode.options import BalancerOptions
+from lbnode.wire import InitLimits, parse_init
+
+#: Every option: its default, a text, the value of that text.
+OPTIONS = {
+    "port": ("tcp:5000:interface=127.0.0.1", "8000", "tcp:8000:interface=127.0.0.1"),
+    "data-dir": ("data", "/srv/table", "/srv/table"),
+    "auto-init": (None, "default", "default"),
+    "server-number": (None, "4", 4),
+    "slots": (512, "64", 64),
+    "virtual-servers": (160, "9", 9),
+    "deadline": (10.0, "2.5", 2.5),
+    "init-deadline": (180.0, "60", 60.0),
+    "start-deadline": (30.0, "5", 5.0),
+    "body-bytes-max": (16 << 20, "1000", 1000),
+    "rows-max": (100_000, "10", 10),
+    "connections-max": (10_000, "7", 7),
+    "queue-max": (20_000, "8", 8),
+}
+
+
+def parsed(*arguments: str, **environment: str) -> BalancerOptions:
+    """Return the options of a command line in an environment."""
+    options = BalancerOptions(environment)
+    options.parseOptions(["--auto-init", "default", *arguments])
+    return options
+
+
+class OptionsTests(SynchronousTestCase):
+    def test_all_options_are_listed_here(self) -> None:
+        """No option is without a test of its default, its spelling and its variable."""
+        self.assertEqual({parameter[0] for parameter in BalancerOptions.optParameters}, set(OPTIONS))
+
+    def test_defaults(self) -> None:
+        """Without a word the balancer serves on port 5000 of the loopback."""
+        options = BalancerOptions({})
+        options.parseOptions([])
+
+        self.assertEqual({name: options[name] for name in OPTIONS}, {name: value[0] for name, value in OPTIONS.items()})
+
+    def test_command_line(self) -> None:
+        """Every option can be given as an argument."""
+        for name, (_, text, value) in OPTIONS.items():
+            self.assertEqual(parsed(f"--{name}", text)[name], value, name)
+
+    def test_environment(self) -> None:
+        """Every option can be given as SHARDLB_<OPTION>; an argument wins."""
+        for name, (_, text, value) in OPTIONS.items():
+            variable = f"SHARDLB_{name.upper().replace('-', '_')}"
+            options = BalancerOptions({variable: text, "SHARDLB_AUTO_INIT": "default"})
+            options.parseOptions([])
+            self.assertEqual(options[name], value, variable)
+        self.assertEqual(parsed("--slots", "5", SHARDLB_SLOTS="6")["slots"], 5)
+
+    def test_names_of_the_course(self) -> None:
+        """The names of the course's projects work as well; ours win."""
+        options = parsed(NUM_SLOTS="256", NUM_VIRT_SERV="9", PORT="5001", SERVER_NUMBER="3")
+
+        self.assertEqual((options["slots"], options["virtual-servers"], options["server-number"]), (256, 9, 3))
+        self.assertEqual(options["port"], "tcp:5001:interface=127.0.0.1")
+        self.assertEqual(parsed(HASH_MODULO="128")["slots"], 128)
+        self.assertEqual(parsed(HASH_MODULO="128", SHARDLB_SLOTS="64")["slots"], 64)
+
+    def test_an_endpoint_is_taken_as_it_is(self) -> None:
+        """Whoever wants to serve a network says so."""
+        self.assertEqual(parsed("--port", "tcp:80")["port"], "tcp:80")
+
+    def test_bad_values(self) -> None:
+        """What cannot be a value is refused, with the name of where it stood."""
+        for name, text in (
+            ("slots", "0"),
+            ("deadline", "-1"),
+            ("deadline", "inf"),
+            ("port", "70000"),
+            ("rows-max", "x"),
+        ):
+            self.assertRaises(usage.UsageError, parsed, f"--{name}", text)
+        error = self.assertRaises(usage.UsageError, parsed, NUM_SLOTS="many")
+        self.assertIn("NUM_SLOTS=many", str(error))
+
+    def test_server_number_belongs_to_the_default_table(self) -> None:
+        """A number of servers beside a file that says it already is refused."""
+        self.assertRaises(usage.UsageError, parsed, "--auto-init", "table.json", "--server-number", "3")
+
+
+class DefaultTableTests(SynchronousTestCase):
+    def test_is_a_valid_request(self) -> None:
+        """Six servers, four shards, each on three of them."""
+        request = parse_init({}, encode(default_table()), InitLimits())
+
+        self.assertEqual(len(request.servers), 6)
+        on_it = [sum(shard.shard in named for named in request.servers.values()) for shard in request.shards]
+        self.assertEqual(on_it, [3, 3, 3, 3])
+
+    def test_with_a_number_of_servers(self) -> None:
+        """The balancer places the replicas on as many servers as asked."""
+        request = parse_init({}, encode(default_table(4)), InitLimits())
+
+        self.assertEqual(request.servers, {f"Server{number}": () for number in range(4)})
