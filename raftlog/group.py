@@ -1,0 +1,295 @@
+"""One replica as its process sees it: the Raft core, its log's image, its state machine, and who waits for what.
+
+This file decides what happens with each part of a Ready and in which order; it does no I/O of its own. Records for
+the write-ahead log and messages for other servers are put into the Turn that the Node hands in, and come back as
+`durable` once they are on disk. The order is what makes it safe:
+
+- a message that depends on a write (any response; a candidate's own vote requests) leaves only after that write is
+  durable (RAFT_RULES 1, 2); all other messages leave at once;
+- the core's image of the log (`log`) holds only what is durable;
+- entries are applied only once durable here, one batch at a time, and what waits for them is told after that.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from raftlog.errors import GroupError, LeadershipLost, NotLeader, Overloaded, Stopped, Superseded, Unavailable
+from raftlog.messages import (
+    APPEND_THREAD,
+    APPLY_THREAD,
+    ConfChange,
+    ConfChangeV2,
+    Entry,
+    EntryType,
+    Message,
+    MessageType,
+)
+from raftlog.rawnode import RawNode
+from raftlog.reads import ReadRounds
+from raftlog.state import Config, ProposalDropped, Role
+from raftlog.storage import MemoryLog
+from raftlog.wal import Appended, Record
+
+if TYPE_CHECKING:
+    from raftlog.rawnode import Ready
+
+#: Readies of one group handled in one turn; a busier group goes on in the next turn (RAFT_RULES 40).
+READIES_PER_TURN = 8
+
+_DECODE_CHANGE = msgspec.msgpack.Decoder(ConfChange).decode
+_DECODE_CHANGE_V2 = msgspec.msgpack.Decoder(ConfChangeV2).decode
+
+
+class StateMachine(Protocol):
+    """What a group replicates. It is owned by one Group and never called twice at a time."""
+
+    @property
+    def applied_index(self) -> int:
+        """The index of the last entry in the state, as it would be found after a restart of the process."""
+
+    def apply(self, entries: Sequence[Entry]) -> Sequence[Any] | Deferred[Sequence[Any]]:
+        """Apply committed entries, which follow applied_index without a gap, and return a result for each.
+
+        Entries without data (a new leader's no-op) and configuration changes change only the applied index; their
+        results are ignored. Rows and applied index change together or not at all. An exception ends the process:
+        a replica that cannot apply must not go on.
+        """
+
+
+class Turn:
+    """What the groups of a process have to write and to send after one reactor turn."""
+
+    __slots__ = ("messages", "records", "written")
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        #: Whose storage append is among the records, with messages that wait for it besides its responses.
+        self.written: list[tuple[Group, Message, list[Message]]] = []
+        self.messages: list[tuple[Group, Message]] = []
+
+
+class Group:
+    """One replica. `peers` maps replica ids to names of servers: a directory, no part of any quorum.
+
+    `wake` asks the Node for a turn soon; `fatal` ends the process; `role_changed` hears of each change of role or
+    leader.
+    """
+
+    def __init__(
+        self,
+        group_id: int,
+        config: Config,
+        log: MemoryLog,
+        machine: StateMachine,
+        peers: dict[int, str],
+        rng: random.Random,
+        *,
+        wake: Callable[[Group], None],
+        fatal: Callable[[Failure], None],
+        role_changed: Callable[[Group], None],
+    ) -> None:
+        self.group_id = group_id
+        self.replica_id = config.replica_id
+        self.peers = peers
+        self.log = log
+        self.machine = machine
+        self.raw = RawNode(config, log, rng)
+        self.reads = ReadRounds(config.replica_id, self.raw.read_index)
+        self._wake = wake
+        self._fatal = fatal
+        self._role_changed = role_changed
+        self._waiters: dict[int, tuple[int, Deferred[Any]]] = {}
+        self._to_apply: deque[Message] = deque()
+        self._applying = False
+        self._stopped = False
+
+    # ---- what is asked of it ----------------------------------------------------------------------------------
+
+    @property
+    def leader_id(self) -> int:
+        """The replica believed to lead, 0 if none is known."""
+        return self.raw.raft.leader_id
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads its group, as far as it knows."""
+        return self.raw.raft.role is Role.LEADER
+
+    def propose(self, data: bytes) -> Deferred[Any]:
+        """Return a Deferred of the state machine's result for `data` once it is committed and applied here.
+
+        Fails with NotLeader or Overloaded (not applied), Superseded (not applied), LeadershipLost or Stopped (may
+        still be applied). Cancelling drops only the waiter.
+        """
+        return self._wait_for(lambda: self.raw.propose(data))
+
+    def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> Deferred[Any]:
+        """Like propose, for a change of membership; fires once it is in effect here."""
+        return self._wait_for(lambda: self.raw.propose_conf_change(change))
+
+    def _wait_for(self, propose: Callable[[], tuple[int, int]]) -> Deferred[Any]:
+        deferred: Deferred[Any] = Deferred()
+        if not self.is_leader:
+            deferred.errback(NotLeader(self.leader_id))
+            return deferred
+        try:
+            term, index = propose()
+        except ProposalDropped as dropped:
+            deferred.errback(Overloaded(str(dropped)))
+            return deferred
+        self._waiters[index] = (term, deferred)
+        self._wake(self)
+        return deferred
+
+    def read_index(self, deadline_seconds: float) -> Deferred[None]:
+        """Return a Deferred that fires when the local state holds all that was acknowledged before this call."""
+        deferred = self.reads.wait(deadline_seconds)
+        self._wake(self)
+        return deferred
+
+    def step(self, message: Message) -> None:
+        """Take a message from another replica."""
+        self.raw.step(message)
+        self._wake(self)
+
+    def unreachable(self, message: Message) -> None:
+        """Take the news that `message` was dropped on its way out; an append is probed for instead of streamed."""
+        if message.type is MessageType.APPEND and not self._stopped:
+            self.raw.report_unreachable(message.to)
+
+    def tick(self, now_seconds: float, round_seconds_max: float) -> None:
+        """Let one tick of time pass."""
+        self.raw.tick()
+        if self.reads:
+            self.reads.sweep(now_seconds, round_seconds_max)
+            self._wake(self)
+        elif self.raw.has_ready():
+            self._wake(self)
+
+    def stop(self) -> None:
+        """Fail whatever waits; nothing is handed out any more."""
+        self._stopped = True
+        self._fail_waiters(Stopped("the replica stops"))
+        self.reads.fail_all(Unavailable("the replica stops"))
+
+    # ---- a turn -----------------------------------------------------------------------------------------------
+
+    def collect(self, turn: Turn, now_seconds: float) -> None:
+        """Put what this replica has to write and to send into `turn`, and apply what is ready to be applied."""
+        if self._stopped:
+            return
+        if self.leader_id:
+            self.reads.start(now_seconds)
+        for _ in range(READIES_PER_TURN):
+            if not self.raw.has_ready():
+                return
+            self._handle(self.raw.ready(), turn)
+        self._wake(self)
+
+    def _handle(self, ready: Ready, turn: Turn) -> None:
+        if ready.soft_state is not None:
+            self._soft_state_changed()
+        for state in ready.read_states:
+            self.reads.confirmed(state.context, state.index)
+        if ready.read_states:
+            self.reads.applied(self.machine.applied_index)
+        append: Message | None = None
+        held: list[Message] = []
+        for message in ready.messages:
+            if message.to == APPEND_THREAD:
+                append = message
+            elif message.to == APPLY_THREAD:
+                self._to_apply.append(message)
+            elif message.type is MessageType.VOTE:
+                held.append(message)
+            else:
+                turn.messages.append((self, message))
+        if append is not None:
+            turn.records.append(Appended(self.group_id, ready.hard_state, append.entries))
+            turn.written.append((self, append, held))
+        else:
+            turn.messages.extend((self, message) for message in held)
+        self._apply_next()
+
+    def _soft_state_changed(self) -> None:
+        if not self.is_leader:
+            self._fail_waiters(LeadershipLost("this replica stopped leading"))
+        self.reads.give_up_round()
+        self._role_changed(self)
+
+    def durable(self, append: Message, held: list[Message], turn: Turn) -> None:
+        """Take the news that a storage append is on disk: extend the log's image and let go of what waited."""
+        if self._stopped:
+            return
+        self.log.store(append)
+        for response in append.responses:
+            if response.to == self.replica_id:
+                self.raw.step(response)
+            else:
+                turn.messages.append((self, response))
+        turn.messages.extend((self, message) for message in held)
+        self._wake(self)
+
+    # ---- applying ---------------------------------------------------------------------------------------------
+
+    def _apply_next(self) -> None:
+        while self._to_apply and not self._applying and not self._stopped:
+            message = self._to_apply.popleft()
+            try:
+                results = self.machine.apply(message.entries)
+            except Exception:  # noqa: BLE001 - whatever it is, this replica can't go on
+                self._fatal(Failure())
+                return
+            if isinstance(results, Deferred):
+                self._applying = True
+                # Nobody waits for the chain: what goes wrong in it ends the process.
+                _ = results.addCallback(self._applied_later, message).addErrback(self._fatal)
+            else:
+                self._applied(message, results)
+
+    def _applied_later(self, results: Sequence[Any], message: Message) -> None:
+        self._applying = False
+        self._applied(message, results)
+        self._apply_next()
+        self._wake(self)
+
+    def _applied(self, message: Message, results: Sequence[Any]) -> None:
+        for entry in message.entries:
+            if entry.type is not EntryType.NORMAL:
+                self._apply_conf_change(entry)
+        for response in message.responses:
+            self.raw.step(response)
+        waiters = self._waiters
+        for entry, result in zip(message.entries, results, strict=True):
+            waiter = waiters.pop(entry.index, None)
+            if waiter is not None:
+                _settle(waiter, entry.term, result)
+        self.reads.applied(message.entries[-1].index)
+
+    def _apply_conf_change(self, entry: Entry) -> None:
+        decode = _DECODE_CHANGE if entry.type is EntryType.CONF_CHANGE else _DECODE_CHANGE_V2
+        self.raw.apply_conf_change(decode(entry.data) if entry.data else ConfChangeV2())
+
+    def _fail_waiters(self, error: GroupError) -> None:
+        waiters, self._waiters = self._waiters, {}
+        for _, deferred in waiters.values():
+            if not deferred.called:
+                deferred.errback(error)
+
+
+def _settle(waiter: tuple[int, Deferred[Any]], term: int, result: object) -> None:
+    proposed_term, deferred = waiter
+    if deferred.called:
+        return
+    if proposed_term == term:
+        deferred.callback(result)
+    else:
+        deferred.errback(Superseded("another leader's entry was committed in its place"))

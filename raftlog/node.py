@@ -1,0 +1,421 @@
+"""The driver: all groups of a process with one timer, one log and one set of links.
+
+Groups that have something to do are collected in one turn of the reactor: everything they write becomes one
+submission to the write-ahead log (one fsync), everything they send goes to the links, which put it into one frame
+per peer and lane. No group has a timer of its own.
+
+The clock is the reactor's; after a stall of the process (a slow disk, SIGSTOP) at most a few ticks are delivered, so
+that nobody is elected because we slept (RAFT_RULES 15).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from raftlog.errors import LostData, UnknownGroup
+from raftlog.group import Group, StateMachine, Turn
+from raftlog.link import Lane
+from raftlog.messages import (
+    EMPTY_HARD_STATE,
+    ConfChange,
+    ConfChangeV2,
+    ConfState,
+    GroupMessage,
+    Message,
+    MessageType,
+    Snapshot,
+)
+from raftlog.state import Config, Role
+from raftlog.storage import MemoryLog
+from raftlog.wal import Appended, Created, Record, RecoveredGroup, Removed
+
+#: Ticks delivered at once after a pause of the process; fewer than any election timeout.
+TICKS_AT_ONCE_MAX = 2
+
+_CONTROL_TYPES = frozenset(
+    (
+        MessageType.VOTE,
+        MessageType.VOTE_RESPONSE,
+        MessageType.PRE_VOTE,
+        MessageType.PRE_VOTE_RESPONSE,
+        MessageType.HEARTBEAT,
+        MessageType.HEARTBEAT_RESPONSE,
+        MessageType.TIMEOUT_NOW,
+    )
+)
+
+
+class Transport(Protocol):
+    """What the driver needs of the links."""
+
+    def send(self, name: str, lane: Lane, item: Any) -> bool:
+        """Queue an item for a server; False if it was dropped."""
+
+
+class LogWriter(Protocol):
+    """What the driver needs of the write-ahead log."""
+
+    def submit(self, records: Sequence[Record], done: Callable[[], None]) -> None:
+        """Write the records; call `done` on the reactor thread once they and all before them are durable."""
+
+
+class Times(msgspec.Struct, frozen=True):
+    """How time is counted (DESIGN §3). An election timeout is random in [election_ticks, 2 * election_ticks)."""
+
+    tick_seconds: float = 0.025
+    heartbeat_ticks: int = 3
+    election_ticks: int = 12
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds of every group: message and apply sizes in bytes, the window of appends in flight per follower."""
+
+    message_bytes_max: int = 1 << 20
+    apply_bytes_max: int = 4 << 20
+    uncommitted_bytes_max: int = 64 << 20
+    inflight_messages_max: int = 64
+    inflight_bytes_max: int = 16 << 20
+
+
+class RoleChange(msgspec.Struct, frozen=True):
+    """A replica changed its role or learned of another leader."""
+
+    group_id: int
+    replica_id: int
+    role: str
+    term: int
+    leader_id: int
+
+
+class GroupStatus(msgspec.Struct, frozen=True):
+    """Where a replica stands; indexes are positions in its group's log."""
+
+    group_id: int
+    replica_id: int
+    role: str
+    term: int
+    leader_id: int
+    last_index: int
+    commit_index: int
+    applied_index: int
+    conf_state: ConfState
+
+
+class Node(Service):
+    """The groups of one process.
+
+    `wal` and `recovered` come from raftlog.wal.open_wal; `seed` makes election timeouts random per group. `fatal` is
+    called once with the reason if the process must end. `observe` hears of each role change.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wal: LogWriter,
+        recovered: dict[int, RecoveredGroup],
+        transport: Transport,
+        rng: random.Random,
+        *,
+        fatal: Callable[[Failure], None],
+        observe: Callable[[RoleChange], None] | None = None,
+        times: Times | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._clock = clock
+        self._wal = wal
+        self._recovered = dict(recovered)
+        self._transport = transport
+        self._rng = rng
+        self._fatal = fatal
+        self._observe = observe
+        self.times = times or Times()
+        self._limits = limits or Limits()
+        self._groups: dict[int, Group] = {}
+        self._awake: dict[int, Group] = {}
+        self._turn_call: IDelayedCall | None = None
+        self._tick_call: IDelayedCall | None = None
+        self._next_tick_seconds = 0.0
+        #: Messages dropped because they were for a group or replica that is not here (RAFT_RULES 35).
+        self.misdirected = 0
+        #: Role changes since the start, by role.
+        self.role_changes: dict[str, int] = {}
+
+    # ---- life -------------------------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Begin to tick."""
+        super().startService()
+        self._next_tick_seconds = self._clock.seconds() + self.times.tick_seconds
+        self._tick_call = self._clock.callLater(self.times.tick_seconds, self._tick)
+
+    def stopService(self) -> None:
+        """Stop ticking and fail whatever waits. The log is closed by who opened it."""
+        super().stopService()
+        for call in (self._tick_call, self._turn_call):
+            if call is not None and call.active():
+                call.cancel()
+        self._tick_call = self._turn_call = None
+        for group in self._groups.values():
+            group.stop()
+
+    # ---- groups -----------------------------------------------------------------------------------------------
+
+    @property
+    def group_ids(self) -> list[int]:
+        """The groups that are open here."""
+        return list(self._groups)
+
+    @property
+    def recovered_ids(self) -> list[int]:
+        """The groups found in the log that were not opened yet."""
+        return list(self._recovered)
+
+    def create_group(
+        self, group_id: int, replica_id: int, conf_state: ConfState, peers: dict[int, str], machine: StateMachine
+    ) -> Deferred[None]:
+        """Create a replica with an empty log; fires once its existence is durable and it takes part.
+
+        All first replicas of a group start with the same `conf_state` (RAFT_RULES 11).
+        """
+        if group_id in self._groups or group_id in self._recovered:
+            raise ValueError(f"group {group_id} exists here already")
+        created: Deferred[None] = Deferred()
+
+        def durable() -> None:
+            self._recovered[group_id] = RecoveredGroup(
+                group_id=group_id,
+                replica_id=replica_id,
+                hard_state=EMPTY_HARD_STATE,
+                snapshot=Snapshot(conf_state=conf_state),
+                entries=[],
+            )
+            self.open_group(group_id, peers, machine)
+            created.callback(None)
+
+        records = (Created(group_id, replica_id, conf_state), Appended(group_id, EMPTY_HARD_STATE, ()))
+        self._wal.submit(records, durable)
+        return created
+
+    def open_group(self, group_id: int, peers: dict[int, str], machine: StateMachine) -> None:
+        """Take up a replica that the log knows, after a restart.
+
+        Raises UnknownGroup if the log does not know it, LostData if the state machine has applied entries that the
+        log does not hold.
+        """
+        found = self._recovered.get(group_id)
+        if found is None:
+            raise UnknownGroup(f"the log knows no group {group_id}")
+        applied_index = machine.applied_index
+        log = MemoryLog.recovered(found.hard_state, found.snapshot, found.entries, applied_index)
+        if applied_index > log.last_index():
+            raise LostData(
+                f"replica {found.replica_id} of group {group_id} has applied entry {applied_index} "
+                f"but its log ends at {log.last_index()}"
+            )
+        del self._recovered[group_id]
+        group = Group(
+            group_id,
+            self._config(found.replica_id, applied_index),
+            log,
+            machine,
+            peers,
+            random.Random(self._rng.getrandbits(64)),
+            wake=self._wake,
+            fatal=self._fatal,
+            role_changed=self._role_changed,
+        )
+        self._groups[group_id] = group
+        self._wake(group)
+
+    def remove_group(self, group_id: int) -> Deferred[None]:
+        """Destroy a replica; fires once its tombstone is durable. Its state machine's data is the caller's."""
+        group = self._groups.pop(group_id, None)
+        found = self._recovered.pop(group_id, None)
+        removed: Deferred[None] = Deferred()
+        if group is not None:
+            group.stop()
+            self._awake.pop(group_id, None)
+            replica_id = group.replica_id
+        elif found is not None:
+            replica_id = found.replica_id
+        else:
+            return fail(UnknownGroup(f"no group {group_id} here"))
+        self._wal.submit((Removed(group_id, replica_id),), lambda: removed.callback(None))
+        return removed
+
+    def set_peers(self, group_id: int, peers: dict[int, str]) -> None:
+        """Replace the directory of a group's replicas."""
+        self._group(group_id).peers = peers
+
+    def _group(self, group_id: int) -> Group:
+        try:
+            return self._groups[group_id]
+        except KeyError:
+            raise UnknownGroup(f"no replica of group {group_id} here") from None
+
+    def _config(self, replica_id: int, applied_index: int) -> Config:
+        limits = self._limits
+        return Config(
+            replica_id=replica_id,
+            election_ticks=self.times.election_ticks,
+            heartbeat_ticks=self.times.heartbeat_ticks,
+            applied=applied_index,
+            max_size_per_message=limits.message_bytes_max,
+            max_committed_size_per_ready=limits.apply_bytes_max,
+            max_uncommitted_size=limits.uncommitted_bytes_max,
+            max_inflight_messages=limits.inflight_messages_max,
+            max_inflight_bytes=limits.inflight_bytes_max,
+            check_quorum=True,
+            pre_vote=True,
+            step_down_on_removal=True,
+            async_storage_writes=True,
+        )
+
+    # ---- requests ---------------------------------------------------------------------------------------------
+
+    def propose(self, group_id: int, data: bytes) -> Deferred[Any]:
+        """Replicate `data`; see Group.propose. Fails with UnknownGroup if there is no replica here."""
+        group = self._groups.get(group_id)
+        if group is None:
+            return fail(UnknownGroup(f"no replica of group {group_id} here"))
+        return group.propose(data)
+
+    def propose_conf_change(self, group_id: int, change: ConfChange | ConfChangeV2) -> Deferred[Any]:
+        """Change a group's membership; see Group.propose_conf_change."""
+        group = self._groups.get(group_id)
+        if group is None:
+            return fail(UnknownGroup(f"no replica of group {group_id} here"))
+        return group.propose_conf_change(change)
+
+    def read_index(self, group_id: int, timeout_seconds: float) -> Deferred[None]:
+        """Fire once this replica has applied all that was acknowledged before the call; see Group.read_index."""
+        group = self._groups.get(group_id)
+        if group is None:
+            return fail(UnknownGroup(f"no replica of group {group_id} here"))
+        return group.read_index(self._clock.seconds() + timeout_seconds)
+
+    def campaign(self, group_id: int) -> None:
+        """Start an election at once instead of after a timeout (a new group's first leader)."""
+        group = self._group(group_id)
+        group.raw.campaign()
+        self._wake(group)
+
+    def transfer_leader(self, group_id: int, replica_id: int) -> None:
+        """Ask the leader, which must be here, to hand over; given up after an election timeout."""
+        group = self._group(group_id)
+        group.raw.transfer_leader(replica_id)
+        self._wake(group)
+
+    def leader_id(self, group_id: int) -> int:
+        """Return the replica believed to lead, 0 if none is known."""
+        return self._group(group_id).leader_id
+
+    def status(self, group_id: int) -> GroupStatus:
+        """Return where this replica stands."""
+        group = self._group(group_id)
+        raft = group.raw.raft
+        return GroupStatus(
+            group_id=group_id,
+            replica_id=group.replica_id,
+            role=role_name(group),
+            term=raft.term,
+            leader_id=raft.leader_id,
+            last_index=raft.log.last_index(),
+            commit_index=raft.log.committed,
+            applied_index=group.machine.applied_index,
+            conf_state=group.raw.conf_state(),
+        )
+
+    # ---- messages from other servers --------------------------------------------------------------------------
+
+    def receive(self, items: Iterable[GroupMessage]) -> None:
+        """Take the Raft messages of a frame; one for a replica that is not here is dropped and counted."""
+        groups = self._groups
+        for item in items:
+            group = groups.get(item.group_id)
+            if group is None or item.message.to != group.replica_id:
+                self.misdirected += 1
+                continue
+            group.step(item.message)
+
+    # ---- turns ------------------------------------------------------------------------------------------------
+
+    def _wake(self, group: Group) -> None:
+        self._awake[group.group_id] = group
+        if self._turn_call is None and self.running:
+            self._turn_call = self._clock.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn_call = None
+        awake, self._awake = self._awake, {}
+        now_seconds = self._clock.seconds()
+        turn = Turn()
+        try:
+            for group in awake.values():
+                group.collect(turn, now_seconds)
+        except Exception:  # noqa: BLE001 - a core that contradicts itself must not go on
+            self._fatal(Failure())
+            return
+        self._send(turn.messages)
+        if turn.written:
+            self._wal.submit(turn.records, lambda: self._written(turn))
+
+    def _written(self, turn: Turn) -> None:
+        after = Turn()
+        for group, append, held in turn.written:
+            group.durable(append, held, after)
+        self._send(after.messages)
+
+    def _send(self, messages: list[tuple[Group, Message]]) -> None:
+        send = self._transport.send
+        for group, message in messages:
+            server = group.peers.get(message.to)
+            lane = Lane.CONTROL if message.type in _CONTROL_TYPES else Lane.DATA
+            if server is None or not send(server, lane, GroupMessage(group.group_id, message)):
+                group.unreachable(message)
+
+    # ---- time -------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        tick_seconds = self.times.tick_seconds
+        now_seconds = self._clock.seconds()
+        late_ticks = int((now_seconds - self._next_tick_seconds) / tick_seconds)
+        if late_ticks >= TICKS_AT_ONCE_MAX:
+            self._next_tick_seconds = now_seconds
+        self._next_tick_seconds += tick_seconds
+        delay_seconds = max(0.0, self._next_tick_seconds - now_seconds)
+        self._tick_call = self._clock.callLater(delay_seconds, self._tick)
+        round_seconds_max = tick_seconds * self.times.election_ticks
+        for group in list(self._groups.values()):
+            group.tick(now_seconds, round_seconds_max)
+
+    def _role_changed(self, group: Group) -> None:
+        raft = group.raw.raft
+        change = RoleChange(group.group_id, group.replica_id, role_name(group), raft.term, raft.leader_id)
+        self.role_changes[change.role] = self.role_changes.get(change.role, 0) + 1
+        self._log.info(
+            "group {change.group_id}: replica {change.replica_id} is {change.role} in term {change.term}, "
+            "leader is {change.leader_id}",
+            change=change,
+        )
+        if self._observe is not None:
+            self._observe(change)
+
+
+def role_name(group: Group) -> str:
+    """Return the role in the API's words: leader, follower, candidate, pre-candidate or learner."""
+    raft = group.raw.raft
+    if raft.role is Role.FOLLOWER and raft.is_learner:
+        return "learner"
+    return raft.role.name.lower().replace("_", "-")

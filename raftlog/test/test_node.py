@@ -1,0 +1,298 @@
+"""The driver: three nodes over an in-memory network and log, one clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from raftlog.errors import LeadershipLost, LostData, NotLeader, Unavailable, UnknownGroup
+from raftlog.link import Lane
+from raftlog.messages import ConfState, Entry, GroupMessage
+from raftlog.node import Node, RoleChange
+from raftlog.wal import MemoryWal, RecoveredGroup
+
+GROUP = 7
+
+
+class Journal:
+    """A state machine that remembers the data it applied."""
+
+    def __init__(self) -> None:
+        self.applied_index = 0
+        self.lines: list[bytes] = []
+
+    def apply(self, entries: Sequence[Entry]) -> list[Any]:
+        """Append each entry's data; the result is how many lines there are then."""
+        results = []
+        for entry in entries:
+            assert entry.index == self.applied_index + 1
+            self.applied_index = entry.index
+            if entry.data:
+                self.lines.append(entry.data)
+            results.append(len(self.lines))
+        return results
+
+
+class SlowJournal(Journal):
+    """A state machine that answers when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[tuple[Sequence[Entry], Deferred[Sequence[Any]]]] = []
+
+    def apply(self, entries: Sequence[Entry]) -> Any:
+        """Queue the entries until `go`."""
+        deferred: Deferred[Sequence[Any]] = Deferred()
+        self.pending.append((entries, deferred))
+        return deferred
+
+    def go(self) -> None:
+        """Apply what was asked for first."""
+        entries, deferred = self.pending.pop(0)
+        deferred.callback(super().apply(entries))
+
+
+class Network:
+    """Delivers everything in the next instant, except to or from servers that are cut off."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.nodes: dict[str, Node] = {}
+        self.cut: set[str] = set()
+        self.sent: list[tuple[str, str, Lane, GroupMessage]] = []
+
+    def door(self, sender: str) -> Door:
+        """Return the sender's transport."""
+        return Door(self, sender)
+
+
+class Door:
+    """One server's side of the network."""
+
+    def __init__(self, network: Network, sender: str) -> None:
+        self.network = network
+        self.sender = sender
+
+    def send(self, name: str, lane: Lane, item: Any) -> bool:
+        """Deliver `item` at the same instant, but in a later call."""
+        network = self.network
+        if name in network.cut or self.sender in network.cut:
+            return False
+        network.sent.append((self.sender, name, lane, item))
+        network.clock.callLater(0, lambda: network.nodes[name].receive([item]))
+        return True
+
+
+class Three:
+    """Three servers A, B, C with replicas 1, 2, 3 of one group."""
+
+    def __init__(self, machines: dict[str, Journal] | None = None) -> None:
+        self.clock = Clock()
+        self.network = Network(self.clock)
+        self.machines = machines or {name: Journal() for name in "ABC"}
+        self.wals = {name: MemoryWal(auto=True) for name in "ABC"}
+        self.recovered: dict[str, dict[int, RecoveredGroup]] = {name: {} for name in "ABC"}
+        self.failures: list[Failure] = []
+        self.changes: list[RoleChange] = []
+        self.peers = {1: "A", 2: "B", 3: "C"}
+        for replica_id, name in self.peers.items():
+            node = self.start(name)
+            _ = node.create_group(GROUP, replica_id, ConfState(voters=(1, 2, 3)), dict(self.peers), self.machines[name])
+
+    def start(self, name: str) -> Node:
+        """Make a node on what its log holds."""
+        node = Node(
+            self.clock,
+            self.wals[name],
+            self.recovered[name],
+            self.network.door(name),
+            random.Random(name),
+            fatal=self.failures.append,
+            observe=self.changes.append,
+        )
+        self.network.nodes[name] = node
+        node.startService()
+        return node
+
+    def crash(self, name: str) -> Node:
+        """Stop a server at once, losing what was not synced, and make a node on what its log holds."""
+        self.network.nodes[name].stopService()
+        self.wals[name], self.recovered[name] = self.wals[name].crash()
+        return self.start(name)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        for _ in range(round(seconds / 0.005)):
+            self.clock.advance(0.005)
+            for _ in range(8):
+                self.clock.advance(0)
+
+    def leader(self) -> str:
+        """Return the server that leads, after making sure that there is one."""
+        leaders = [name for name, node in self.network.nodes.items() if node.status(GROUP).role == "leader"]
+        live = [name for name in leaders if name not in self.network.cut]
+        assert len(live) == 1, leaders
+        return live[0]
+
+
+class NodeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Three servers that have elected a leader."""
+        self.three = Three()
+        self.three.run(2)
+
+    def tearDown(self) -> None:
+        """No driver ended its process."""
+        self.assertEqual(self.three.failures, [])
+
+    def test_proposal_reaches_every_state_machine(self) -> None:
+        """A proposal's Deferred fires with the state machine's result, and all replicas apply the same entries."""
+        node = self.three.network.nodes[self.three.leader()]
+
+        first = node.propose(GROUP, b"one")
+        second = node.propose(GROUP, b"two")
+        self.three.run(0.2)
+
+        self.assertEqual((self.successResultOf(first), self.successResultOf(second)), (1, 2))
+        self.assertEqual([m.lines for m in self.three.machines.values()], [[b"one", b"two"]] * 3)
+
+    def test_follower_refuses_proposals_and_names_the_leader(self) -> None:
+        """Followers do not forward proposals inside Raft (RAFT_RULES 35)."""
+        leader = self.three.leader()
+        leader_id = next(i for i, name in self.three.peers.items() if name == leader)
+        follower = next(name for name in "ABC" if name != leader)
+
+        failure = self.failureResultOf(self.three.network.nodes[follower].propose(GROUP, b"x"), NotLeader)
+
+        self.assertEqual(failure.value.leader_id, leader_id)
+
+    def test_read_on_every_replica_sees_what_was_acknowledged(self) -> None:
+        """ReadIndex fires on any replica, only after everything acknowledged before is applied there."""
+        nodes = self.three.network.nodes
+        write = nodes[self.three.leader()].propose(GROUP, b"one")
+        while not write.called:
+            self.three.clock.advance(0.001)
+        self.successResultOf(write)
+
+        seen: dict[str, list[bytes]] = {}
+        for name, node in nodes.items():
+            read = node.read_index(GROUP, 1.0)
+            _ = read.addCallback(self.look, seen, name)
+        self.three.run(0.2)
+
+        self.assertEqual(seen, {name: [b"one"] for name in "ABC"})
+
+    def look(self, _: None, seen: dict[str, list[bytes]], name: str) -> None:
+        """Note what a server's state machine holds now."""
+        seen[name] = list(self.three.machines[name].lines)
+
+    def test_read_without_quorum_fails_at_its_deadline(self) -> None:
+        """A cut-off replica answers no linearizable read, however long it led before."""
+        leader = self.three.leader()
+        self.three.network.cut.add(leader)
+
+        read = self.three.network.nodes[leader].read_index(GROUP, 1.0)
+        self.three.run(0.9)
+        self.assertNoResult(read)
+        self.three.run(0.2)
+
+        self.failureResultOf(read, Unavailable)
+
+    def test_lost_leader_says_unknown_and_a_new_one_is_elected(self) -> None:
+        """A proposal of a leader that is cut off may or may not commit later: LeadershipLost says so."""
+        old = self.three.leader()
+        self.three.network.cut.add(old)
+        write = self.three.network.nodes[old].propose(GROUP, b"maybe")
+
+        self.three.run(3)
+        new = self.three.leader()
+
+        self.assertNotEqual(new, old)
+        failure = self.failureResultOf(write, LeadershipLost)
+        self.assertTrue(failure.value.maybe_applied)
+
+    def test_restart_from_the_log(self) -> None:
+        """All servers crash and restart with fresh state machines: the log brings everything back."""
+        nodes = self.three.network.nodes
+        write = nodes[self.three.leader()].propose(GROUP, b"kept")
+        self.three.run(0.2)
+        self.successResultOf(write)
+
+        for name in "ABC":
+            self.three.machines[name] = Journal()
+            self.three.crash(name).open_group(GROUP, dict(self.three.peers), self.three.machines[name])
+        self.three.run(2)
+
+        self.assertEqual([m.lines for m in self.three.machines.values()], [[b"kept"]] * 3)
+
+    def test_state_machine_ahead_of_the_log_is_refused(self) -> None:
+        """A replica whose store knows more than its log lost acknowledged data (RAFT_RULES 10)."""
+        machine = Journal()
+        machine.applied_index = 1000
+
+        node = self.three.crash("A")
+
+        self.assertRaises(LostData, node.open_group, GROUP, dict(self.three.peers), machine)
+        self.assertRaises(UnknownGroup, node.open_group, GROUP + 1, {}, machine)
+
+    def test_message_for_another_replica_is_dropped(self) -> None:
+        """A message that names a replica id which is not here is counted and ignored (RAFT_RULES 35)."""
+        node = self.three.network.nodes["A"]
+        message = next(m for _, to, _, m in self.three.network.sent if to == "B")
+
+        node.receive([message])
+
+        self.assertEqual(node.misdirected, 1)
+
+    def test_removed_group_is_gone_after_restart(self) -> None:
+        """A destroyed replica leaves a tombstone in the log and does not come back."""
+        node = self.three.network.nodes["A"]
+
+        self.successResultOf(node.remove_group(GROUP))
+
+        self.assertEqual(self.three.crash("A").recovered_ids, [])
+
+
+class StallTests(SynchronousTestCase):
+    def test_a_stall_of_the_process_is_not_time(self) -> None:
+        """After a pause longer than any election timeout nobody campaigns (RAFT_RULES 15)."""
+        three = Three()
+        three.run(2)
+        changes = len(three.changes)
+
+        three.clock.advance(5)
+        three.run(2)
+
+        self.assertEqual(len(three.changes), changes)
+
+
+class SlowApplyTests(SynchronousTestCase):
+    def test_proposals_wait_for_a_slow_state_machine_in_order(self) -> None:
+        """A state machine may answer later; results arrive in order and nothing is applied twice at a time."""
+        machines = {name: SlowJournal() for name in "ABC"}
+        three = Three(dict(machines))
+        three.run(2)
+        for machine in machines.values():
+            machine.go()
+        three.run(0.1)
+        leader = three.leader()
+
+        first = three.network.nodes[leader].propose(GROUP, b"one")
+        three.run(0.1)
+        second = three.network.nodes[leader].propose(GROUP, b"two")
+        three.run(0.1)
+        machine = machines[leader]
+
+        self.assertEqual(len(machine.pending), 1)
+        machine.go()
+        self.assertEqual(self.successResultOf(first), 1)
+        self.assertNoResult(second)
+        three.run(0.1)
+        machine.go()
+        self.assertEqual(self.successResultOf(second), 2)
