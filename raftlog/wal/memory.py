@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from raftlog.wal.errors import WalClosed
+from raftlog.wal.errors import InvalidRecord, WalClosed
 from raftlog.wal.image import Images
 from raftlog.wal.opening import RecoveredGroup, copy_group
 from raftlog.wal.records import Record
+from raftlog.wal.wal import acknowledge
 
 
 class MemoryWal:
@@ -33,11 +34,15 @@ class MemoryWal:
         return frozenset(self._images.tombstones)
 
     def submit(self, records: Sequence[Record], done: Callable[[], None]) -> None:
-        """See WriteAheadLog. Raises WalClosed after `close` or `crash`."""
+        """See Wal.submit. Raises WalClosed after `close` or `crash`; never WalOverloaded."""
         if self._closed:
             raise WalClosed("the log is closed")
-        for record in records:
-            self._images.apply(record, 1)
+        try:
+            for record in records:
+                self._images.apply(record, 1)
+        except InvalidRecord:
+            self._closed = True
+            raise
         self._queued.append((tuple(records), done))
         if self.auto:
             self.sync()
@@ -48,7 +53,7 @@ class MemoryWal:
         for records, _ in settled:
             self._durable += records
         for _, done in settled:
-            done()
+            acknowledge(done)
 
     def crash(self) -> tuple[MemoryWal, dict[int, RecoveredGroup]]:
         """Lose what was not synced; the log as the next process opens it, and what it finds there."""

@@ -52,6 +52,14 @@ class WriteAheadLog(Protocol):
         """Write what is queued and stop."""
 
 
+def acknowledge(done: Callable[[], None]) -> None:
+    """Call an acknowledgement; if it fails, the ones of other groups must not be lost with it."""
+    try:
+        done()
+    except Exception:  # noqa: BLE001 - whatever it is, it is in the log now and the next one's turn
+        log.failure("an acknowledgement failed")
+
+
 class Wal:
     """The log of a process, opened by raftlog.wal.open_wal. All methods belong to one thread, the reactor's.
 
@@ -174,10 +182,7 @@ class Wal:
         for chunk in chunks:
             self._unsettled.popleft()
             self._queued_bytes -= len(chunk.body)
-            try:
-                chunk.done()
-            except Exception:  # noqa: BLE001 - the other groups' acknowledgements must not be lost with this one
-                log.failure("an acknowledgement failed")
+            acknowledge(chunk.done)
 
     def _fail(self, error: WalError) -> None:
         self._refusal = str(error)
