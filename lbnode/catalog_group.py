@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 
 from lbnode.catalog import Catalog, Command, FoundCluster, Refused, apply
 from raftlog.errors import LostData
-from raftlog.messages import ConfState, Entry
+from raftlog.messages import ConfState, Entry, EntryType
 from raftlog.node import Node
 
 #: The catalog's group; shards' groups are counted from 1.
@@ -36,12 +36,12 @@ class _State(msgspec.Struct, frozen=True):
 
 
 class CatalogMachine:
-    """The state machine of the catalog's group, kept in `path`; `changed` hears of every new catalog."""
+    """The state machine of the catalog's group, kept in the file `path`."""
 
-    def __init__(self, path: Path, changed: Callable[[Catalog], None]) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._changed = changed
         self._state = _State()
+        self._changed: Callable[[Catalog], None] = lambda catalog: None
 
     def load(self) -> None:
         """Read what was kept. Raises msgspec.DecodeError or ValidationError if the file is damaged."""
@@ -49,6 +49,10 @@ class CatalogMachine:
             self._state = msgspec.json.decode(self._path.read_bytes(), type=_State)
         except FileNotFoundError:
             return
+
+    def watch(self, changed: Callable[[Catalog], None]) -> None:
+        """Have `changed` hear of every new catalog."""
+        self._changed = changed
 
     @property
     def catalog(self) -> Catalog:
@@ -66,7 +70,8 @@ class CatalogMachine:
         results: list[Catalog | Refused] = []
         for entry in entries:
             try:
-                catalog = apply(catalog, _decode(entry.data)) if entry.data else catalog
+                if entry.type is EntryType.NORMAL and entry.data:
+                    catalog = apply(catalog, _decode(entry.data))
                 results.append(catalog)
             except Refused as refused:
                 results.append(refused)
