@@ -213,7 +213,9 @@ class Group:
             else:
                 turn.messages.append((self, message))
         if append is not None:
-            turn.records.append(Appended(self.group_id, ready.hard_state, append.entries))
+            # A commit index that moved alone is not worth a write: at a restart the leader tells it again.
+            if ready.must_sync:
+                turn.records.append(Appended(self.group_id, self.raw.raft.hard_state(), append.entries))
             turn.written.append((self, append, held))
         else:
             turn.messages.extend((self, message) for message in held)

@@ -11,7 +11,7 @@ that nobody is elected because we slept (RAFT_RULES 15).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -21,9 +21,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from raftlog.errors import LostData, UnknownGroup
+from raftlog.errors import LostData, Overloaded, UnknownGroup
 from raftlog.group import Group, StateMachine, Turn
 from raftlog.link import Lane
+from raftlog.log import CommitBeyondLog
 from raftlog.messages import (
     EMPTY_HARD_STATE,
     ConfChange,
@@ -36,7 +37,7 @@ from raftlog.messages import (
 )
 from raftlog.state import Config, Role
 from raftlog.storage import MemoryLog
-from raftlog.wal import Appended, Created, Record, RecoveredGroup, Removed
+from raftlog.wal import Appended, Created, RecoveredGroup, Removed, WriteAheadLog
 
 #: Ticks delivered at once after a pause of the process; fewer than any election timeout.
 TICKS_AT_ONCE_MAX = 2
@@ -59,13 +60,6 @@ class Transport(Protocol):
 
     def send(self, name: str, lane: Lane, item: Any) -> bool:
         """Queue an item for a server; False if it was dropped."""
-
-
-class LogWriter(Protocol):
-    """What the driver needs of the write-ahead log."""
-
-    def submit(self, records: Sequence[Record], done: Callable[[], None]) -> None:
-        """Write the records; call `done` on the reactor thread once they and all before them are durable."""
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -122,7 +116,7 @@ class Node(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        wal: LogWriter,
+        wal: WriteAheadLog,
         recovered: dict[int, RecoveredGroup],
         transport: Transport,
         rng: random.Random,
@@ -146,6 +140,9 @@ class Node(Service):
         self._turn_call: IDelayedCall | None = None
         self._tick_call: IDelayedCall | None = None
         self._next_tick_seconds = 0.0
+        self._writes_in_flight = 0
+        #: Why replicas were taken out of service, by group: they must be replaced under new ids.
+        self.quarantined: dict[int, str] = {}
         #: Messages dropped because they were for a group or replica that is not here (RAFT_RULES 35).
         self.misdirected = 0
         #: Role changes since the start, by role.
@@ -289,6 +286,10 @@ class Node(Service):
         group = self._groups.get(group_id)
         if group is None:
             return fail(UnknownGroup(f"no replica of group {group_id} here"))
+        if self._wal.overloaded:
+            return fail(Overloaded("too much waits for the disk"))
+        if self._wal.free_bytes_low:
+            return fail(Overloaded("the disk of this server is nearly full"))
         return group.propose(data)
 
     def propose_conf_change(self, group_id: int, change: ConfChange | ConfChangeV2) -> Deferred[Any]:
@@ -347,7 +348,23 @@ class Node(Service):
             if group is None or item.message.to != group.replica_id:
                 self.misdirected += 1
                 continue
-            group.step(item.message)
+            try:
+                group.step(item.message)
+            except CommitBeyondLog as lost:
+                self._quarantine(group, str(lost))
+
+    def _quarantine(self, group: Group, reason: str) -> None:
+        """Take a replica that lost acknowledged entries out of service, without a crash loop (RAFT_RULES 10)."""
+        self.quarantined[group.group_id] = reason
+        del self._groups[group.group_id]
+        self._awake.pop(group.group_id, None)
+        group.stop()
+        self._log.error(
+            "group {group_id}: replica {replica_id} lost part of its log and must be replaced: {reason}",
+            group_id=group.group_id,
+            replica_id=group.replica_id,
+            reason=reason,
+        )
 
     # ---- turns ------------------------------------------------------------------------------------------------
 
@@ -358,6 +375,9 @@ class Node(Service):
 
     def _take_turn(self) -> None:
         self._turn_call = None
+        if self._wal.overloaded:
+            # The groups stay awake; a finished write takes the next turn.
+            return
         awake, self._awake = self._awake, {}
         now_seconds = self._clock.seconds()
         turn = Turn()
@@ -368,8 +388,23 @@ class Node(Service):
             self._fatal(Failure())
             return
         self._send(turn.messages)
-        if turn.written:
-            self._wal.submit(turn.records, lambda: self._written(turn))
+        if turn.records or (turn.written and self._writes_in_flight):
+            self._writes_in_flight += 1
+            self._wal.submit(turn.records, lambda: self._write_done(turn))
+        elif turn.written:
+            # Nothing new to write and nothing being written: what was promised is durable already.
+            self._written(turn)
+
+    def _write_done(self, turn: Turn) -> None:
+        self._writes_in_flight -= 1
+        if not self.running:
+            return
+        try:
+            self._written(turn)
+        except Exception:  # noqa: BLE001 - as above
+            self._fatal(Failure())
+        if self._awake and self._turn_call is None:
+            self._turn_call = self._clock.callLater(0, self._take_turn)
 
     def _written(self, turn: Turn) -> None:
         after = Turn()
@@ -397,8 +432,11 @@ class Node(Service):
         delay_seconds = max(0.0, self._next_tick_seconds - now_seconds)
         self._tick_call = self._clock.callLater(delay_seconds, self._tick)
         round_seconds_max = tick_seconds * self.times.election_ticks
-        for group in list(self._groups.values()):
-            group.tick(now_seconds, round_seconds_max)
+        try:
+            for group in self._groups.values():
+                group.tick(now_seconds, round_seconds_max)
+        except Exception:  # noqa: BLE001 - as above
+            self._fatal(Failure())
 
     def _role_changed(self, group: Group) -> None:
         raft = group.raw.raft
