@@ -48,7 +48,7 @@ class Workload:
         """Return the body of POST /init that makes this cluster."""
         return {
             "N": len(self.servers),
-            "schema": {"columns": ["Stud_id", "Stud_name", "Stud_marks"], "dtypes": ["Number", "String", "Number"]},
+            "schema": {"columns": ["Stud_id", "Stud_name", "Stud_marks"], "dtypes": ["Number", "String", "String"]},
             "shards": [{"Stud_id_low": s.low, "Shard_id": s.name, "Shard_size": s.size} for s in self.shards],
             "servers": self.servers,
         }

@@ -83,7 +83,7 @@ class Door(SynchronousTestCase):
         done = self.start(sys.executable, "-I", "-S", str(script), "A-1")
 
         self.assertEqual(done.returncode, 1)
-        self.assertIn("run `make`", done.stderr)
+        self.assertIn("run `make bench`", done.stderr)
 
     def test_nobody_serves(self) -> None:
         """A session that cannot be held ends with status 2 and a reason, without a traceback."""
