@@ -7,7 +7,7 @@ power cut takes the unsynced tail of a real store's log.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -90,7 +90,7 @@ class MemoryStore:
         """Return what the machine needs."""
         return Image(self._live.position, dict(self._live.sessions), dict(self._live.results))
 
-    def load(self, ids: Sequence[int], keys: Sequence[str]) -> Loaded:
+    def load(self, ids: list[int], keys: list[str]) -> Loaded:
         """Return those that exist."""
         rows, records = self._live.rows, self._live.keys
         return Loaded(

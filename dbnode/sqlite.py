@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dbnode.background import in_background
 from dbnode.changes import Changes, Image, Loaded, Page, Position
 from dbnode.schema import Schema
 from dbnode.snapshot import SnapshotReader
@@ -43,8 +43,6 @@ COMMITS_PER_LOOK = 64
 
 class SqliteStore:
     """A SnapshotStore in the file `path`, whose directory must exist."""
-
-    _log = Logger()
 
     def __init__(self, path: Path, schema: Schema, run_in_thread: RunInThread) -> None:
         self._path = path
@@ -79,7 +77,7 @@ class SqliteStore:
         self._position = image.position
         return image
 
-    def load(self, ids: Sequence[int], keys: Sequence[str]) -> Loaded:
+    def load(self, ids: list[int], keys: list[str]) -> Loaded:
         """Return those that exist."""
         try:
             return self._statements.load(self._opened(), ids, keys)
@@ -158,31 +156,25 @@ class SqliteStore:
         if self._commits_to_look <= 0:
             self._commits_to_look = COMMITS_PER_LOOK
             if os.stat(self._wal_path).st_size >= self._wal_bytes_next and not self._checkpointing:
-                self._checkpoint()
+                in_background(Deferred.fromCoroutine(self._checkpoint()), "a checkpoint")
 
     # ---- the WAL ----------------------------------------------------------------------------------------------
 
-    def _checkpoint(self) -> None:
+    async def _checkpoint(self) -> None:
         """Carry the WAL over while commits go on, then hold them for the short rest and empty it.
 
         Without the second step a busy writer would always be ahead, and the WAL would grow without end.
         """
         self._checkpointing = True
-        carried = self._in_thread(lambda connection: _run_checkpoint(connection, "PASSIVE"))
-        carried.addCallback(lambda _: self._empty()).addErrback(self._checkpoint_failed).addCallback(self._checkpointed)
-
-    def _empty(self) -> Deferred[bool]:
-        self._emptying = True
-        return self._in_thread(lambda connection: _run_checkpoint(connection, "TRUNCATE"))
-
-    def _checkpoint_failed(self, failure: Failure) -> bool:
-        self._log.warn("checkpoint of {path} failed: {reason}", path=self._path, reason=failure.value)
-        return False
-
-    def _checkpointed(self, emptied: bool) -> None:
-        self._checkpointing = self._emptying = False
-        # A long export keeps the WAL; look again when it has grown by as much.
-        self._wal_bytes_next = WAL_BYTES_MAX if emptied else self._wal_bytes_next + WAL_BYTES_MAX
+        emptied = False
+        try:
+            await self._in_thread(lambda connection: _run_checkpoint(connection, "PASSIVE"))
+            self._emptying = True
+            emptied = await self._in_thread(lambda connection: _run_checkpoint(connection, "TRUNCATE"))
+        finally:
+            self._checkpointing = self._emptying = False
+            # A long export keeps the WAL; look again when it has grown by as much.
+            self._wal_bytes_next = WAL_BYTES_MAX if emptied else self._wal_bytes_next + WAL_BYTES_MAX
 
     def _sync_wal(self) -> None:
         if self._wal_path.exists():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,8 +27,9 @@ from dbnode.wire import Row
 APPLICATION_ID = 0x53484C42
 #: Kept as user_version. A release reads its own format; it refuses a newer one.
 FORMAT = 1
-#: How long a connection waits for another's lock. Only a foreign program could make it wait long.
-LOCK_TIMEOUT_SECONDS = 1.0
+#: How long a connection waits for another's lock: for a foreign program's, since a store's own never meet, or, while
+#: commits are held, for a copy's to let the write-ahead log be emptied, which can as well be done later.
+LOCK_TIMEOUT_SECONDS = 0.05
 #: Expired idempotency keys removed per new one; more than 1, so that removal keeps up.
 EXPIRED_PER_KEY = 4
 
@@ -64,7 +65,7 @@ def explained(error: sqlite3.Error | OSError, path: Path) -> StoreError:
     """Return what a failure means for the store."""
     if isinstance(error, OSError):
         return DiskFailedError(f"{path}: {error}")
-    code = error.sqlite_errorcode & 0xFF
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return WrongFileError(f"{path} is damaged or not a shard of shardlb: {error}")
     if code == sqlite3.SQLITE_IOERR:
@@ -143,7 +144,7 @@ class Statements:
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
-    def load(self, connection: sqlite3.Connection, ids: Sequence[int], keys: Sequence[str]) -> Loaded:
+    def load(self, connection: sqlite3.Connection, ids: list[int], keys: list[str]) -> Loaded:
         """Return those of the rows and keys that exist."""
         if len(ids) == 1:
             found = connection.execute("SELECT * FROM rows WHERE id = ?", ids)

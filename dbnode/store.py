@@ -7,7 +7,6 @@ process at once, and the machine's only once `make_durable` said so: the Raft lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -43,7 +42,7 @@ class Store(Protocol):
         Must come first. Raises WrongFileError.
         """
 
-    def load(self, ids: Sequence[int], keys: Sequence[str]) -> Answer[Loaded]:
+    def load(self, ids: list[int], keys: list[str]) -> Answer[Loaded]:
         """Return those of the rows and idempotency keys that exist; expired keys may be among them."""
 
     def commit(self, changes: Changes) -> Answer[None]:
