@@ -66,8 +66,7 @@ class _QuietSite(Site):
 
 def klein_site(width: int) -> Site:
     """Return the bare Klein app; its read answers hold a name of `width` bytes."""
-    resource = BareKlein(Record(10_000, "x" * width, 50)).app.resource()
-    return _QuietSite(resource)  # type: ignore[no-untyped-call]  # Site has no types
+    return _QuietSite(BareKlein(Record(10_000, "x" * width, 50)).app.resource())
 
 
 class ConstantFactory(Factory):
