@@ -10,6 +10,7 @@ The router learns from the controller where everything is (`configure`) and find
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -21,12 +22,13 @@ from twisted.python.failure import Failure
 from dbnode.client import ReadChannel, RequestFailed, SessionOptions, ShardSession, Unavailable
 from dbnode.client.proposals import Asker
 from dbnode.errors import ApiError
-from dbnode.wire import OVERLOADED, Endpoint, Operation, Result, Rows
-from lbnode.layout import Layout, ShardLayout
+from dbnode.wire import OVERLOADED, Operation, Result, Rows
+from lbnode.layout import Layout, ServerAddress, ShardLayout
 from lbnode.refusals import read_failed
 from lbnode.ring import SLOTS, VIRTUAL_SERVERS, Ring
 from lbnode.routes import Route, Routes
 from lbnode.suspects import Suspects
+from raftlog.link import Endpoint
 
 
 class Directory(Protocol):
@@ -95,7 +97,7 @@ class Router(Service):
             self._by_group[shard.group_id] = self._route(shard, previous.pop(shard.group_id, None))
         for gone in previous.values():
             gone.session.stop()
-        self._dial({} if layout is None else {name: address.link for name, address in layout.servers.items()})
+        self._dial(layout.servers if layout is not None else {})
         if layout is None:
             self._routes = None
         else:
@@ -167,7 +169,8 @@ class Router(Service):
         )
         return Route(shard, ring.changed_to(servers), session)
 
-    def _dial(self, peers: dict[str, Endpoint]) -> None:
+    def _dial(self, servers: Mapping[str, ServerAddress]) -> None:
+        peers = {name: Endpoint(address.link.host, address.link.port) for name, address in servers.items()}
         for name in self._peers.keys() - peers.keys():
             self._directory.remove_peer(name)
         for name, endpoint in peers.items():
