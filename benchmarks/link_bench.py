@@ -10,15 +10,17 @@ from __future__ import annotations
 import argparse
 import cProfile
 import sys
+from collections.abc import Callable, Coroutine
 from random import Random
 from statistics import median, quantiles
+from subprocess import PIPE, Popen
 from time import perf_counter
 from typing import Any
 
 import msgspec
 from twisted.internet import defer, task
+from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.protocol import ProcessProtocol
 
 from dbnode.wire import Applied, LinkItem, Propose, Stored
 from raftlog.link import Connection, Endpoint, Identity, Lane
@@ -26,6 +28,8 @@ from raftlog.link.links import Links
 
 #: Frames on their way; enough to keep both sides busy, few enough to stay in the sockets' buffers.
 WINDOW = 64
+#: For connections to come up, and for what is on its way at the end of a measurement.
+SETTLE_SECONDS = 0.3
 COMMAND = b"x" * 120
 #: Request ids with a meaning of their own; other requests are counted and acknowledged once per frame.
 ECHO_FROM = 1 << 40
@@ -53,36 +57,18 @@ def answer(connection: Connection, items: list[Any]) -> None:
 
 
 async def serve(reactor: Any) -> None:
-    """Answer until standard input ends."""
+    """Answer until killed."""
     links = make_links(reactor, "answerer", answer)
     links.startService()
     port = await links.listen(TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"))
-    print(port.getHost().port, flush=True)
+    host = port.getHost()
+    assert isinstance(host, IPv4Address)
+    print(host.port, flush=True)
     await defer.Deferred()
 
 
-class Answerer(ProcessProtocol):
-    """The answering process as the measuring one sees it."""
-
-    def __init__(self) -> None:
-        self.port: defer.Deferred[int] = defer.Deferred()
-        self.ended: defer.Deferred[None] = defer.Deferred()
-
-    def outReceived(self, data: bytes) -> None:
-        """Take the port."""
-        self.port.callback(int(data))
-
-    def errReceived(self, data: bytes) -> None:
-        """Show what it complains about."""
-        sys.stderr.write(data.decode())
-
-    def processEnded(self, reason: object) -> None:
-        """Note the end."""
-        self.ended.callback(None)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has used."""
+def cpu_seconds(pid: str) -> float:
+    """Return the CPU time that a process, or "self", has used."""
     with open(f"/proc/{pid}/schedstat") as file:
         return int(file.read().split()[0]) / 1e9
 
@@ -90,74 +76,153 @@ def cpu_seconds(pid: int) -> float:
 # ---- the measuring process ------------------------------------------------------------------------------------
 
 
-class Measurer:
-    """Sends to the answerer and counts what comes back."""
+class OneWay:
+    """Puts so many items into every turn, while less than WINDOW frames are not acknowledged."""
 
-    def __init__(self, reactor: Any, seconds: float) -> None:
+    def __init__(self, reactor: Any, links: Links, items_per_turn: int) -> None:
+        self._reactor = reactor
+        self._send = links.send
+        self._item = Propose(1, 7, COMMAND, 10_000)
+        self._items_per_turn = items_per_turn
+        self._sent = 0
+        self._waiting = False
+        self.stopped = False
+        self.acknowledged = 0
+
+    def turn(self) -> None:
+        """Send the items of this turn and come again in the next."""
+        self._waiting = self._sent - self.acknowledged >= WINDOW
+        if self._waiting or self.stopped:
+            return
+        for _ in range(self._items_per_turn):
+            self._send("answerer", Lane.DATA, self._item)
+        self._sent += 1
+        self._reactor.callLater(0, self.turn)
+
+    def received(self, connection: Connection, items: list[Any]) -> None:
+        """Count acknowledgements."""
+        self.acknowledged += len(items)
+        if self._waiting:
+            self.turn()
+
+
+class RoundTrips:
+    """Keeps so many requests on their way, each sent when an earlier one is answered."""
+
+    def __init__(self, links: Links) -> None:
+        self._send = links.send
+        self._started: dict[int, float] = {}
+        self._last_id = ECHO_FROM
+        self.stopped = False
+        self.latencies_seconds: list[float] = []
+
+    def ask(self) -> None:
+        """Send a request."""
+        self._last_id += 1
+        self._started[self._last_id] = perf_counter()
+        self._send("answerer", Lane.DATA, Propose(self._last_id, 7, COMMAND, 10_000))
+
+    def received(self, connection: Connection, items: list[Any]) -> None:
+        """Note the latencies, and ask again."""
+        for reply in items:
+            self.latencies_seconds.append(perf_counter() - self._started.pop(reply.request_id))
+            if not self.stopped:
+                self.ask()
+
+
+class Bench:
+    """Runs one measurement after the other and prints a line for each."""
+
+    def __init__(self, reactor: Any, seconds: float, answerer_pid: int) -> None:
         self._reactor = reactor
         self._seconds = seconds
-        self.links = make_links(reactor, "measurer", self._receive)
-        self._on_reply: Any = None
+        self._answerer_pid = answerer_pid
+        self._running: OneWay | RoundTrips | None = None
+        self.links = make_links(reactor, "measurer", self._received)
 
-    def _receive(self, connection: Connection, items: list[Any]) -> None:
-        for item in items:
-            self._on_reply(item)
+    def _received(self, connection: Connection, items: list[Any]) -> None:
+        if self._running is not None:
+            self._running.received(connection, items)
 
-    async def one_way(self, items_per_turn: int) -> float:
-        """Send so many items in each turn; return the frames per second."""
-        sent = acknowledged = 0
-        waiting = False
-        item = Propose(1, 7, COMMAND, 10_000)
-        send = self.links.send
-
-        def turn() -> None:
-            nonlocal sent, waiting
-            waiting = sent - acknowledged >= WINDOW
-            if waiting:
-                return
-            for _ in range(items_per_turn):
-                send("answerer", Lane.DATA, item)
-            sent += 1
-            self._reactor.callLater(0, turn)
-
-        def on_reply(reply: Applied) -> None:
-            nonlocal acknowledged
-            acknowledged += 1
-            if waiting:
-                turn()
-
-        self._on_reply = on_reply
-        turn()
+    async def one_way(self, items_per_turn: int) -> None:
+        """Print frames and items per second, and what a frame costs on each side."""
+        self._running = run = OneWay(self._reactor, self.links, items_per_turn)
+        before = self._cpu_seconds()
+        run.turn()
         await task.deferLater(self._reactor, self._seconds)
-        frames = acknowledged
-        waiting = False
-        self._on_reply = lambda reply: None
-        sent += WINDOW
-        await task.deferLater(self._reactor, 0.2)
-        return frames / self._seconds
+        after, frames = self._cpu_seconds(), run.acknowledged
+        run.stopped = True
+        await task.deferLater(self._reactor, SETTLE_SECONDS)
+        sender_us, receiver_us = ((now - then) / frames * 1e6 for then, now in zip(before, after, strict=True))
+        rate = frames / self._seconds
+        print(
+            f"one way, {items_per_turn:3} items/turn: {rate:7.0f} frames/s {rate * items_per_turn:8.0f} items/s; "
+            f"CPU per frame: sender {sender_us:5.1f} us, receiver {receiver_us:5.1f} us"
+        )
 
-    async def round_trips(self, outstanding: int) -> list[float]:
-        """Keep so many requests on their way, each sent when its predecessor is answered; return all latencies."""
-        latencies: list[float] = []
-        started: dict[int, float] = {}
-        number = ECHO_FROM
-        stopping = False
-
-        def ask() -> None:
-            nonlocal number
-            number += 1
-            started[number] = perf_counter()
-            self.links.send("answerer", Lane.DATA, Propose(number, 7, COMMAND, 10_000))
-
-        def on_reply(reply: Applied) -> None:
-            latencies.append(perf_counter() - started.pop(reply.request_id))
-            if not stopping:
-                ask()
-
-        self._on_reply = on_reply
+    async def round_trips(self, outstanding: int) -> None:
+        """Print the rate and the latencies of requests and replies."""
+        self._running = run = RoundTrips(self.links)
         for _ in range(outstanding):
-            ask()
+            run.ask()
         await task.deferLater(self._reactor, self._seconds)
-        stopping = True
-        await task.deferLater(self._reactor, 0.2)
-        return latencies
+        run.stopped = True
+        await task.deferLater(self._reactor, SETTLE_SECONDS)
+        latencies_us = [seconds * 1e6 for seconds in run.latencies_seconds]
+        print(
+            f"round trips, {outstanding:3} at a time: {len(latencies_us) / self._seconds:7.0f}/s; "
+            f"p50 {median(latencies_us):5.0f} us, p99 {quantiles(latencies_us, n=100)[98]:5.0f} us"
+        )
+
+    def _cpu_seconds(self) -> tuple[float, float]:
+        return cpu_seconds("self"), cpu_seconds(str(self._answerer_pid))
+
+
+async def measure(reactor: Any, seconds: float, answerer: Popen[str]) -> None:
+    """Measure against a started answerer."""
+    assert answerer.stdout is not None
+    bench = Bench(reactor, seconds, answerer.pid)
+    bench.links.startService()
+    bench.links.set_peer("answerer", Endpoint("127.0.0.1", int(answerer.stdout.readline())))
+    await task.deferLater(reactor, SETTLE_SECONDS)
+    for items_per_turn in (1, 10, 100):
+        await bench.one_way(items_per_turn)
+    for outstanding in (1, 100):
+        await bench.round_trips(outstanding)
+    await bench.links.stopService()
+
+
+def run(main: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+    """Run a coroutine function under the reactor; exits with SystemExit, as task.react does."""
+    task.react(lambda reactor: defer.Deferred.fromCoroutine(main(reactor, *arguments)))
+
+
+def measure_and_profile(seconds: float, profile_file: str | None) -> None:
+    """Measure, and stop the answerer afterwards."""
+    profile = cProfile.Profile()
+    with Popen([sys.executable, "-m", "benchmarks.link_bench", "--answer"], stdout=PIPE, text=True) as answerer:
+        if profile_file:
+            profile.enable()
+        try:
+            run(measure, seconds, answerer)
+        finally:
+            answerer.terminate()
+            if profile_file:
+                profile.dump_stats(profile_file)
+
+
+def main() -> None:
+    """Measure, or answer for a measurement."""
+    parser = argparse.ArgumentParser(description="How fast a link is.")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each line")
+    parser.add_argument("--profile", metavar="FILE", help="write the measuring process's cProfile there")
+    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.answer:
+        run(serve)
+    else:
+        measure_and_profile(options.seconds, options.profile)
+
+
+if __name__ == "__main__":
+    main()
