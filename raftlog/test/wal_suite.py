@@ -16,6 +16,7 @@ from raftlog.wal import (
     Record,
     RecoveredGroup,
     Removed,
+    SnapshotIncoming,
     SnapshotInstalled,
     Wal,
     WalClosed,
@@ -119,6 +120,20 @@ class LogSuite(SynchronousTestCase):
         self.assertEqual(groups[1].snapshot, snapshot)
         self.assertEqual(groups[1].hard_state, HardState(4, 0, 100))
         self.assertEqual(groups[1].entries, list(entries(101, 2, term=4)))
+
+    def test_begun_installation_is_remembered(self) -> None:
+        """A snapshot that is about to be installed is found after a restart, until its installation is confirmed."""
+        snapshot = Snapshot(100, 4, ConfState((1, 2)))
+        self.submit([*born(1), SnapshotIncoming(1, snapshot)])
+        self.sync()
+
+        begun = self.reopen()[1]
+        self.submit([SnapshotInstalled(1, snapshot, HardState(4, 0, 100))])
+        self.sync()
+        done = self.reopen()[1]
+
+        self.assertEqual((begun.snapshot.index, begun.incoming), (0, snapshot))
+        self.assertEqual((done.snapshot.index, done.incoming), (100, None))
 
     def test_removal_leaves_a_tombstone(self) -> None:
         """A destroyed replica is gone but not forgotten, and its group may come back under another replica id."""

@@ -17,7 +17,7 @@ from raftlog.wal.errors import InvalidRecord, WalClosed, WalDamaged, WalError, W
 from raftlog.wal.memory import MemoryWal
 from raftlog.wal.opening import RecoveredGroup, open_on, open_wal
 from raftlog.wal.options import Options
-from raftlog.wal.records import Appended, Compacted, Created, Record, Removed, SnapshotInstalled
+from raftlog.wal.records import Appended, Compacted, Created, Record, Removed, SnapshotIncoming, SnapshotInstalled
 from raftlog.wal.wal import Wal, WriteAheadLog
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Record",
     "RecoveredGroup",
     "Removed",
+    "SnapshotIncoming",
     "SnapshotInstalled",
     "Stats",
     "Wal",

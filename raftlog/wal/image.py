@@ -19,6 +19,7 @@ from raftlog.wal.records import (
     GroupRestated,
     Record,
     Removed,
+    SnapshotIncoming,
     SnapshotInstalled,
 )
 
@@ -46,6 +47,8 @@ class GroupImage:
     hard_state: HardState = EMPTY_HARD_STATE
     entries: list[Entry] = field(default_factory=list)
     missing_index: int = 0
+    #: A snapshot whose content was about to be put in the state machine's place.
+    incoming: Snapshot | None = None
     #: Live size, and where it lies: (first index, segment), both ascending; the first one pins its segment.
     bytes: int = 0
     runs: list[tuple[int, int]] = field(default_factory=list)
@@ -155,6 +158,8 @@ class Images:
             group.compact(Snapshot(record.index, record.term, record.conf_state))
         elif isinstance(record, SnapshotInstalled):
             self._install(group, record)
+        elif isinstance(record, SnapshotIncoming):
+            group.incoming = record.snapshot
         else:
             self._remove(group, record)
         self._repin(before, group.pinned_segment)
@@ -167,12 +172,14 @@ class Images:
                 record.group_id, record.replica_id, record.snapshot, record.hard_state
             )
             group.missing_index = record.last_index
-        elif group is None or (group.replica_id, group.hard_state, group.snapshot, group.last_index) != (
-            record.replica_id,
-            record.hard_state,
-            record.snapshot,
-            record.last_index,
-        ):
+            group.incoming = record.incoming
+        elif group is None or (
+            group.replica_id,
+            group.hard_state,
+            group.snapshot,
+            group.last_index,
+            group.incoming,
+        ) != (record.replica_id, record.hard_state, record.snapshot, record.last_index, record.incoming):
             raise InvalidRecord(f"group {record.group_id} is not what the segments before make of it")
         if record.entries:
             if (record.entries[0].index, record.entries[-1].index) != (record.snapshot.index + 1, record.last_index):
@@ -199,6 +206,7 @@ class Images:
                 f" the one at {group.snapshot.index}"
             )
         group.snapshot = record.snapshot
+        group.incoming = None
         group.hard_state = record.hard_state
         group.missing_index = 0
         group.forget_entries()

@@ -40,13 +40,17 @@ SMALL_SEGMENT_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class RecoveredGroup:
-    """What the log holds of one group. `snapshot` is where its entries begin; they are the caller's to keep."""
+    """What the log holds of one group. `snapshot` is where its entries begin; they are the caller's to keep.
+
+    `incoming` is a snapshot whose installation was begun (SnapshotIncoming) and not confirmed.
+    """
 
     group_id: int
     replica_id: int
     hard_state: HardState
     snapshot: Snapshot
     entries: list[Entry]
+    incoming: Snapshot | None = None
 
 
 """
@@ -121,7 +125,9 @@ def open_on(
 
 def copy_group(group: GroupImage) -> RecoveredGroup:
     """Return a group as its owner gets it."""
-    return RecoveredGroup(group.group_id, group.replica_id, group.hard_state, group.snapshot, list(group.entries))
+    return RecoveredGroup(
+        group.group_id, group.replica_id, group.hard_state, group.snapshot, list(group.entries), group.incoming
+    )
 
 
 def _continue(

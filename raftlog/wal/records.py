@@ -1,7 +1,7 @@
 """The records of the log: what a group's durable state is made of.
 
 A group's log on disk is the fold of its records in order; `raftlog.wal.image` says what each one does to the state.
-The first five are submitted by the driver. The last two open every segment and are written by the log itself, so that
+The first six are submitted by the driver. The other two open every segment and are written by the log itself, so that
 any suffix of the segments tells everything that is still alive (see `raftlog.wal.stage`).
 
 Records are MessagePack arrays led by their tag. Fields may be added at the end, with defaults; tags are never reused.
@@ -61,6 +61,17 @@ class Removed(msgspec.Struct, frozen=True, array_like=True, tag=5):
     replica_id: int
 
 
+class SnapshotIncoming(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The state machine is about to be replaced by this snapshot's content; SnapshotInstalled follows once it is.
+
+    A restart in between finds the state machine either as it was, and the log with it, or at the snapshot's index,
+    which the log alone could not explain.
+    """
+
+    group_id: int
+    snapshot: Snapshot
+
+
 class SegmentOpened(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """Begins every segment: as many GroupRestated follow as there are groups, so that none can go missing."""
 
@@ -81,9 +92,10 @@ class GroupRestated(msgspec.Struct, frozen=True, array_like=True, tag=7):
     snapshot: Snapshot
     last_index: int
     entries: tuple[Entry, ...] = ()
+    incoming: Snapshot | None = None
 
 
-Record = Created | Appended | Compacted | SnapshotInstalled | Removed
+Record = Created | Appended | Compacted | SnapshotInstalled | Removed | SnapshotIncoming
 AnyRecord = Record | SegmentOpened | GroupRestated
 
 encode_record = msgspec.msgpack.Encoder().encode

@@ -136,7 +136,15 @@ class Stage:
 
 def _restate(group: GroupImage, with_entries: bool) -> GroupRestated:
     entries = tuple(group.entries) if with_entries else ()
-    return GroupRestated(group.group_id, group.replica_id, group.hard_state, group.snapshot, group.last_index, entries)
+    return GroupRestated(
+        group.group_id,
+        group.replica_id,
+        group.hard_state,
+        group.snapshot,
+        group.last_index,
+        entries,
+        group.incoming,
+    )
 
 
 def _encode(record: AnyRecord) -> bytes:
