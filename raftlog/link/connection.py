@@ -90,6 +90,7 @@ class FramedConnection(Protocol):
         self._on_lost = on_lost
         self._state = _State.GREETING
         self._decoder = FrameDecoder(wiring.options.frame_bytes_max)
+        #: Ends the handshake, or a close that the peer does not let come to an end.
         self._deadline: IDelayedCall | None = None
         #: Why we closed, if it was us.
         self._error: BaseException | None = None
@@ -126,6 +127,7 @@ class FramedConnection(Protocol):
             self._outbox.flush()
             self.transport.unregisterProducer()
         self._shut()
+        self._deadline = self._wiring.clock.callLater(self._wiring.options.goodbye_seconds, self._goodbye_late)
         self.transport.loseConnection()
 
     def abort(self, why: str) -> None:
@@ -205,6 +207,10 @@ class FramedConnection(Protocol):
         self._on_established(self)
         if (rest := self._handshake.rest()) and self._state is _State.OPEN:
             self._deliver(rest)
+
+    def _goodbye_late(self) -> None:
+        self._deadline = None
+        self.abort("not closed in time")
 
     def _handshake_late(self) -> None:
         self._deadline = None

@@ -136,14 +136,14 @@ class Links(Service):
 
     def startService(self) -> None:
         """Dial the peers that are set."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         for name, peer in self._peers.items():
             self._open(name, peer)
         self._pulsing = self._pulse.start(self._wiring.options.ping_seconds, now=False)
 
     def stopService(self) -> Deferred[None]:
         """Close everything; fires when all connections are gone."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -157,14 +157,7 @@ class Links(Service):
         live = list(self._wiring.live)
         for connection in live:
             connection.close()
-        impatience = self._wiring.clock.callLater(self._wiring.options.goodbye_seconds, self._abort_all)
         await gatherResults([connection.gone for connection in live])
-        if impatience.active():
-            impatience.cancel()
-
-    def _abort_all(self) -> None:
-        for connection in list(self._wiring.live):
-            connection.abort("not closed in time")
 
     # ---- directory ----
 

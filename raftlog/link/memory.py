@@ -214,12 +214,12 @@ class MemoryLinks(Service):
 
     def startService(self) -> None:
         """Join the network."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._network.join(self)
 
     def stopService(self) -> Deferred[None]:
         """Leave the network; every connection is closed at once."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         self._network.leave(self)
         for connection in self._accepted:
             connection.close()
