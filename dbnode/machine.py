@@ -47,7 +47,7 @@ def command_from_bytes(schema: Schema, data: bytes) -> Command | Rejected:
     """
     try:
         command: Command = _decode_command(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Rejected(INVALID, f"the entry is not a command: {error}")
     if not 0 <= command.now_ms <= INT64_MAX:
         return Rejected(INVALID, f"the clock {command.now_ms} is no time")

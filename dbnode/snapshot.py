@@ -127,7 +127,7 @@ class SnapshotReader:
         try:
             outer = _decode_chunk(chunk)
             items = _DECODERS[outer.kind].decode(outer.items)
-        except (msgspec.MsgspecError, KeyError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError) as error:
             raise SnapshotError(f"a chunk of {len(chunk)} bytes cannot be read: {error}") from error
         kind = _Kind(outer.kind)
         if not _may_follow(self._kind, kind):
