@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.http_headers import Headers
 
 from dbnode.client.signature import sign
 from dbnode.wire import Endpoint, ManagedConfig
@@ -81,14 +82,14 @@ class Control:
             content: bytes = await response.content()
             return content
 
-        return await self._timed(exchange(), timeout_seconds)
+        content: bytes = await self._timed(exchange(), timeout_seconds)
+        return content
 
     async def _request(self, method: str, server: Endpoint, path: str, body: bytes) -> Any:
         host = f"[{server.host}]" if ":" in server.host else server.host
-        headers = {
-            b"Authorization": [sign(self._secret, method, path, body)],
-            b"Content-Type": [b"application/json"],
-        }
+        headers = Headers(
+            {b"Authorization": [sign(self._secret, method, path, body)], b"Content-Type": [b"application/json"]}
+        )
         url = f"http://{host}:{server.port}{path}"
         response: Any = await self._http.request(method, url, headers=headers, data=body or None, unbuffered=True)
         if response.code != 200:

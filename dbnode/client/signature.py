@@ -1,6 +1,6 @@
-"""Signatures of control requests: whoever knows the cluster's secret may configure its servers.
+r"""Signatures of control requests: whoever knows the cluster's secret may configure its servers.
 
-    Authorization: Shardlb <hex HMAC-SHA256(secret, METHOD + " " + path + "\\n" + body)>
+    Authorization: Shardlb <hex HMAC-SHA256(secret, METHOD + " " + path + "\n" + body)>
 
 A replayed request does no harm, since a configuration carries its version and an older one is refused.
 """

@@ -135,6 +135,12 @@ class JsonChannel(HTTPChannel):
         IConsumer(transport).unregisterProducer()
         transport.loseWriteConnection()
 
+    def drain(self) -> None:
+        """End the connection with the answer that is being made, at once if there is none."""
+        self.persistent = False
+        if not self._handlingRequest:
+            self.loseConnection()
+
     def look_after(self, now: float) -> None:
         """Cut off a client that is too slow or silent for too long; called about once per second."""
         limits = self.site.limits

@@ -36,6 +36,7 @@ class JsonSite(Site):
     behind its routes, without the router's share of the time.
     """
 
+    noisy = False
     #: Without the proxy in between that twisted.web has for HTTP/2.
     protocol = JsonChannel  # type: ignore[assignment]
 
@@ -68,6 +69,11 @@ class JsonSite(Site):
         if len(self.channels) >= 2 * self.limits.connections_max:
             return None
         return super().buildProtocol(addr)
+
+    def drain(self) -> None:
+        """Close connections that wait for another request; the others close with the answer they wait for."""
+        for channel in list(self.channels):
+            channel.drain()
 
     def log(self, request: HTTPRequest) -> None:
         """Write nothing: a line per request would cost more than serving it."""

@@ -1,0 +1,148 @@
+"""A server's data directory: who it is, what it was told, where it listens, and that only one process uses it.
+
+    lock            held by the running process
+    identity.json   name, incarnation and cluster; written once
+    secret          the cluster's secret, for a managed server (0600)
+    config.json     the last configuration: schema, groups, directory of servers
+    endpoints.json  dbnode.wire.ServerFile, written when the server listens
+    wal/            the write-ahead log of all groups
+    shards/         one store per group
+
+Files are replaced as a whole: after a crash there is the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO, TypeVar
+
+import msgspec
+
+from dbnode.sqlite_file import sync_directory
+from dbnode.wire import ManagedConfig, ServerFile
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class DataDirectoryError(Exception):
+    """The directory cannot be used; the message says why and what would be right."""
+
+
+class ServerIdentity(msgspec.Struct, frozen=True):
+    """Who a server is as long as its data directory lives; an empty `cluster_id` means a server alone."""
+
+    name: str
+    incarnation: str
+    cluster_id: str
+
+
+class StoredConfig(msgspec.Struct, frozen=True):
+    """What a server was last told, by a balancer or, for a server alone, by POST /config."""
+
+    schema: dict[str, list[str]]
+    cluster: ManagedConfig
+
+
+class DataDirectory:
+    """The directory at `path`; `open` creates and locks it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[bytes] | None = None
+
+    def open(self) -> None:
+        """Create what is missing and take the lock; DataDirectoryError if another process has it."""
+        self.shards.mkdir(parents=True, exist_ok=True)
+        self.wal.mkdir(exist_ok=True)
+        self._lock = open(self.path / "lock", "ab")  # noqa: SIM115 - held until close
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirectoryError(f"{self.path} is in use by another process") from None
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def wal(self) -> Path:
+        """Where the write-ahead log is."""
+        return self.path / "wal"
+
+    @property
+    def shards(self) -> Path:
+        """Where the stores are."""
+        return self.path / "shards"
+
+    def identify(self, name: str | None, cluster_id: str | None, new_incarnation: str) -> ServerIdentity:
+        """Return the server's identity, written now if it is new; options that contradict it are refused."""
+        known = self._read("identity.json", ServerIdentity)
+        if known is None:
+            if not name:
+                raise DataDirectoryError(f"{self.path} has no server yet: give it a name with --name")
+            known = ServerIdentity(name, new_incarnation, cluster_id or "")
+            self._write("identity.json", known)
+        if name is not None and name != known.name:
+            raise DataDirectoryError(f"{self.path} belongs to server {known.name}, not {name}")
+        if cluster_id is not None and cluster_id != known.cluster_id:
+            raise DataDirectoryError(f"{self.path} belongs to cluster {known.cluster_id or '(none)'}, not {cluster_id}")
+        return known
+
+    def secret(self, given: Path | None) -> bytes | None:
+        """Return the cluster's secret, kept here from now on if a file with it is given; None if there is none."""
+        kept = self.path / "secret"
+        try:
+            secret = (given or kept).read_bytes().strip()
+        except FileNotFoundError:
+            if given is None:
+                return None
+            raise DataDirectoryError(f"{given}: no such secret file") from None
+        if not secret:
+            raise DataDirectoryError(f"{given or kept}: the secret is empty")
+        if given is not None:
+            replace_file(kept, secret + b"\n", mode=0o600)
+        return secret
+
+    def read_config(self) -> StoredConfig | None:
+        """Return the last configuration, None if there never was one."""
+        return self._read("config.json", StoredConfig)
+
+    def write_config(self, config: StoredConfig) -> None:
+        """Keep a configuration durably."""
+        self._write("config.json", config)
+
+    def read_endpoints(self) -> ServerFile | None:
+        """Return where the server listened the last time, None if it never did."""
+        return self._read("endpoints.json", ServerFile)
+
+    def write_endpoints(self, endpoints: ServerFile) -> None:
+        """Say where the server listens now."""
+        self._write("endpoints.json", endpoints)
+
+    def _read(self, name: str, kind: type[S]) -> S | None:
+        path = self.path / name
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise DataDirectoryError(f"{path} is damaged: {error}") from error
+
+    def _write(self, name: str, value: msgspec.Struct) -> None:
+        replace_file(self.path / name, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+
+
+def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Put a file with this content in the place of `path`, durably and in one step."""
+    new = path.with_name(path.name + ".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    os.replace(new, path)
+    sync_directory(path.parent)

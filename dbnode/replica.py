@@ -1,0 +1,76 @@
+"""One replica of a shard: a state machine over a store, replicated by a Raft group, and readable.
+
+Commands come in through the group's log and in no other way (see dbnode.machine). Reads look at the store; whether it
+is new enough to be read is decided by who asks (see dbnode.serving).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from dbnode.apply import apply_items
+from dbnode.changes import Image, Page
+from dbnode.machine import Item, Machine, Outcome, command_from_bytes
+from dbnode.schema import Schema, rows_to_json
+from dbnode.store import Answer, Store
+from dbnode.wire import Rows
+from raftlog.messages import Entry, EntryType
+
+#: The most bytes of rows in one reply: far below a frame, and encoded in a few milliseconds.
+PAGE_BYTES_MAX = 4 << 20
+
+
+class Replica:
+    """A raftlog StateMachine. `open` comes first; the group is opened after it."""
+
+    def __init__(self, group_id: int, replica_id: int, shard: str, schema: Schema, store: Store) -> None:
+        self.group_id = group_id
+        self.replica_id = replica_id
+        self.shard = shard
+        self.schema = schema
+        self.store = store
+        #: Whether a read round ended here since the start: before that not even a stale read is answered.
+        self.caught_up = False
+        self._machine = Machine()
+
+    async def open(self) -> None:
+        """Make the store ready and take over what it holds. Fails with WrongFile or another StoreError."""
+        opened = self.store.open()
+        image: Image = await opened if isinstance(opened, Deferred) else opened
+        self._machine.restore(image)
+
+    @property
+    def applied_index(self) -> int:
+        """The index of the last entry in the store."""
+        return self._machine.position.applied_index
+
+    @property
+    def row_count(self) -> int:
+        """How many rows the shard has here."""
+        return self._machine.position.row_count
+
+    def apply(self, entries: Sequence[Entry]) -> Sequence[Outcome] | Deferred[Sequence[Any]]:
+        """Apply committed entries in one transaction; the outcome of an entry without a command is empty."""
+        items: list[Item] = [
+            (
+                entry.index,
+                command_from_bytes(self.schema, entry.data) if entry.data and entry.type is EntryType.NORMAL else None,
+            )
+            for entry in entries
+        ]
+        outcomes: Any = apply_items(self._machine, self.store, items)
+        return outcomes  # type: ignore[no-any-return]
+
+    def read(self, request_id: int, low: int, high: int, limit: int, bytes_max: int) -> Answer[Rows]:
+        """Return a page of the rows low..high as the store has them now."""
+        bytes_max = min(bytes_max or PAGE_BYTES_MAX, PAGE_BYTES_MAX)
+        page = self.store.scan(low, high, limit, bytes_max)
+        if isinstance(page, Deferred):
+            return page.addCallback(self._rows, request_id)
+        return self._rows(page, request_id)
+
+    def _rows(self, page: Page, request_id: int) -> Rows:
+        return Rows(request_id, len(page.rows), rows_to_json(self.schema, page.rows), page.next)

@@ -1,0 +1,225 @@
+"""Answering what comes in over links: Raft messages to the groups, requests to the replicas, replies to their askers.
+
+Work is done per frame: all Raft messages in one call, and for all linearizable reads of one group one ReadIndex, which
+the driver again shares with whoever else waits (RAFT_RULES 28). Every refusal says whether anything may have been
+applied (RAFT_RULES 41); no request is forwarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dbnode.background import in_background
+from dbnode.machine import Outcome
+from dbnode.replica import Replica
+from dbnode.sessions import Rejected
+from dbnode.store import StoreError
+from dbnode.wire import (
+    LINEARIZABLE,
+    LOST,
+    NO_REPLICA,
+    NOT_LEADER,
+    OVERLOADED,
+    UNAVAILABLE,
+    Applied,
+    LinkItem,
+    Propose,
+    Read,
+    Refused,
+    ReplicaStatus,
+    Reply,
+    Rows,
+    Status,
+    Statuses,
+)
+from raftlog.errors import GroupError, NotLeader, Overloaded, UnknownGroup
+from raftlog.messages import GroupMessage, RaftItem
+from raftlog.node import Node
+
+
+class ReplyPath(Protocol):
+    """Where the replies to a frame's requests go: the connection that brought it."""
+
+    def send(self, item: Any) -> bool:
+        """Queue a reply; False if it was dropped."""
+
+
+class Serving:
+    """The replicas of this server, as links see them.
+
+    `directory` maps group and replica ids to server names, `replies` takes the replies to this server's own requests.
+    """
+
+    _log = Logger()
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.replicas: dict[int, Replica] = {}
+        #: Which server has which replica, by group.
+        self.peers: dict[int, dict[int, str]] = {}
+        #: Since the start, for /metrics.
+        self.proposals = 0
+        self.reads = 0
+        self.refusals: dict[str, int] = {}
+
+    def receive(self, path: ReplyPath, items: Iterable[LinkItem]) -> list[Reply]:
+        """Take all items of a frame; return the replies among them, which belong to requests of this server."""
+        messages: list[RaftItem] = []
+        reads: dict[int, list[Read]] = {}
+        replies: list[Reply] = []
+        for item in items:
+            if isinstance(item, GroupMessage):
+                messages.append(item)
+            elif isinstance(item, Propose):
+                self._propose(path, item)
+            elif isinstance(item, Read):
+                reads.setdefault(item.group_id, []).append(item)
+            elif isinstance(item, Applied | Rows | Statuses | Refused):
+                replies.append(item)
+            elif isinstance(item, Status):
+                path.send(Statuses(item.request_id, tuple(self.statuses())))
+            else:
+                messages.append(item)
+        if messages:
+            self._node.receive(messages)
+        for group_id, together in reads.items():
+            self._read(path, group_id, together)
+        return replies
+
+    def statuses(self) -> list[ReplicaStatus]:
+        """Return what there is to say of each replica."""
+        lost = self._node.quarantined
+        return [self._status(replica) for replica in self.replicas.values() if replica.group_id not in lost]
+
+    def leads(self, group_id: int) -> bool:
+        """Return whether this server's replica leads its group."""
+        return any(status.group_id == group_id and status.role == "leader" for status in self.statuses())
+
+    def leader_server(self, group_id: int) -> str:
+        """Return the name of the server that leads a group, "" if none is known."""
+        return self.peers.get(group_id, {}).get(self._node.leader_id(group_id), "")
+
+    # ---- changes ------------------------------------------------------------------------------------------------
+
+    def _propose(self, path: ReplyPath, item: Propose) -> None:
+        self.proposals += 1
+        outcome = self._node.propose(item.group_id, item.command)
+        answered = outcome.addCallbacks(self._outcome, self._not_proposed, callbackArgs=(item,), errbackArgs=(item,))
+        in_background(answered.addCallback(path.send), "answering a proposal")
+
+    def _outcome(self, outcome: Outcome, item: Propose) -> Reply:
+        if isinstance(outcome, Rejected):
+            return self._refused(item.request_id, outcome.code, outcome.message)
+        return Applied(item.request_id, outcome)
+
+    def _not_proposed(self, failure: Failure, item: Propose) -> Reply:
+        error = failure.value
+        if isinstance(error, NotLeader):
+            leader = self.leader_server(item.group_id)
+            text = f"{leader} leads group {item.group_id}" if leader else f"group {item.group_id} has no leader"
+            return self._refused(item.request_id, NOT_LEADER, text, leader=leader)
+        if isinstance(error, UnknownGroup):
+            return self._refused(item.request_id, NO_REPLICA, str(error))
+        if isinstance(error, Overloaded):
+            return self._refused(item.request_id, OVERLOADED, str(error))
+        if isinstance(error, GroupError):
+            code = LOST if error.maybe_applied else UNAVAILABLE
+            return self._refused(item.request_id, code, str(error), maybe_applied=error.maybe_applied)
+        self._log.failure("a proposal failed by a mistake of this program", failure)
+        return self._refused(item.request_id, LOST, "the server failed; see its log", maybe_applied=True)
+
+    # ---- reads --------------------------------------------------------------------------------------------------
+
+    def read(self, item: Read) -> Deferred[Rows | Refused]:
+        """Answer one read of this process itself."""
+        reply: Deferred[Rows | Refused] = Deferred()
+        self._read(_Here(reply), item.group_id, [item])
+        return reply
+
+    def _read(self, path: ReplyPath, group_id: int, together: list[Read]) -> None:
+        self.reads += len(together)
+        replica = self.replicas.get(group_id)
+        if replica is None:
+            self._refuse_all(path, together, NO_REPLICA, f"no replica of group {group_id} here")
+            return
+        waiting = [item for item in together if item.consistency == LINEARIZABLE or not replica.caught_up]
+        if len(waiting) < len(together):
+            self._answer(path, replica, [item for item in together if item not in waiting])
+        if waiting:
+            timeout_seconds = max(item.timeout_ms for item in waiting) / 1000
+            confirmed = self._node.read_index(group_id, timeout_seconds)
+            answered = confirmed.addCallbacks(
+                lambda _: self._confirmed(path, replica, waiting),
+                lambda failure: self._unconfirmed(path, waiting, failure),
+            )
+            in_background(answered, "answering reads")
+
+    def _confirmed(self, path: ReplyPath, replica: Replica, waiting: list[Read]) -> None:
+        replica.caught_up = True
+        self._answer(path, replica, waiting)
+
+    def _unconfirmed(self, path: ReplyPath, waiting: list[Read], failure: Failure) -> None:
+        failure.trap(GroupError)
+        code = NO_REPLICA if failure.check(UnknownGroup) else UNAVAILABLE
+        self._refuse_all(path, waiting, code, failure.getErrorMessage())
+
+    def _answer(self, path: ReplyPath, replica: Replica, reads: list[Read]) -> None:
+        for item in reads:
+            try:
+                rows = replica.read(item.request_id, item.low, item.high, item.limit, item.bytes_max)
+            except StoreError as error:
+                self._refuse_all(path, [item], UNAVAILABLE, str(error))
+                continue
+            if isinstance(rows, Deferred):
+                failed = partial(self._unreadable, item)
+                in_background(rows.addErrback(failed).addCallback(path.send), "answering a read")
+            else:
+                path.send(rows)
+
+    def _unreadable(self, item: Read, failure: Failure) -> Reply:
+        failure.trap(StoreError)
+        return self._refused(item.request_id, UNAVAILABLE, failure.getErrorMessage())
+
+    # ---- words --------------------------------------------------------------------------------------------------
+
+    def _refuse_all(self, path: ReplyPath, reads: list[Read], code: str, text: str) -> None:
+        for item in reads:
+            path.send(self._refused(item.request_id, code, text))
+
+    def _refused(
+        self, request_id: int, code: str, text: str, *, leader: str = "", maybe_applied: bool = False
+    ) -> Refused:
+        self.refusals[code] = self.refusals.get(code, 0) + 1
+        return Refused(request_id, code, text, leader, maybe_applied)
+
+    def _status(self, replica: Replica) -> ReplicaStatus:
+        status = self._node.status(replica.group_id)
+        return ReplicaStatus(
+            group_id=replica.group_id,
+            replica_id=replica.replica_id,
+            role=status.role,
+            term=status.term,
+            leader_id=status.leader_id,
+            leader_server=self.leader_server(replica.group_id),
+            last_index=status.last_index,
+            commit_index=status.commit_index,
+            applied_index=status.applied_index,
+            row_count=replica.row_count,
+        )
+
+
+class _Here:
+    """The reply path of a read by this process itself."""
+
+    def __init__(self, reply: Deferred[Rows | Refused]) -> None:
+        self._reply = reply
+
+    def send(self, item: Any) -> bool:
+        self._reply.callback(item)
+        return True
