@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import react
 
 from benchmarks.client import Clocks
@@ -34,11 +34,11 @@ _REASONS = (
 )
 #: Width of the table where there is no terminal to ask.
 _COLUMNS = 110
-_EXIT_BAD, _EXIT_STOPPED = 1, 2
+_EXIT_BAD, _EXIT_STOPPED, _EXIT_INTERRUPTED = 1, 2, 130
 
 _EPILOG = """\
 Exit status: 0 if every request succeeded and all replicas are identical and hold what was acknowledged, 1 if not,
-2 if the session could not be held.
+2 if the session could not be held, 130 if it was interrupted; its processes and files are gone in each case.
 
 A server that --kill ends stays away while the rest of the run goes on. Then it is started again by hand, with
   twistd --nodaemon --pidfile= dbnode --data-dir=ITS_DATA_DIRECTORY
@@ -118,7 +118,20 @@ def _positive(text: str) -> int:
 
 
 def _main(reactor: Any, options: Options, json: Path | None) -> Deferred[None]:
-    return ensureDeferred(_hold(reactor, options, json))
+    session = ensureDeferred(_hold(reactor, options, json))
+    ended: Deferred[None] = Deferred()
+
+    def interrupt() -> Deferred[None]:
+        """Let a session that is interrupted by a signal stop its processes and remove its files first."""
+        session.cancel()
+        return ended
+
+    def end(outcome: object) -> object:
+        ended.callback(None)
+        return outcome
+
+    reactor.addSystemEventTrigger("before", "shutdown", interrupt)
+    return session.addBoth(end)
 
 
 async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
@@ -129,6 +142,8 @@ async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
     except _REASONS as reason:
         sys.stderr.write(f"bench: {reason}\n")
         raise SystemExit(_EXIT_STOPPED) from reason
+    except CancelledError:
+        raise SystemExit(_EXIT_INTERRUPTED) from None
     show(session, Console(width=None if sys.stdout.isatty() else _COLUMNS))
     if json is not None:
         _write(json, session)

@@ -51,5 +51,5 @@ class Ambush:
     def watch(self, over: int) -> None:
         """Take the number of requests that are over."""
         if not self.struck and self._requests // 2 <= over < self._requests:
-            self.struck = True
             self._kill(self.victim.server)
+            self.struck = True

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
@@ -46,7 +45,6 @@ class Child:
                 env=os.environ,
                 childFDs={0: nothing.fileno(), 1: output.fileno(), 2: output.fileno()},
             )
-        self._reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
 
     @property
     def running(self) -> bool:
@@ -54,7 +52,7 @@ class Child:
         return self._protocol.running
 
     async def stop(self) -> None:
-        """Ask it to stop, wait, and kill it if it does not. Happens by itself when the reactor stops."""
+        """Ask it to stop, wait, and kill it if it does not."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             self._protocol.signal(number)
             waited = 0.0
@@ -71,9 +69,6 @@ class Child:
             if self._reactor.seconds() >= deadline:
                 raise StartError(f"{self} does not serve after {seconds:g} s; {self._end_of_log()}")
             await deferLater(self._reactor, _POLL_SECONDS)
-
-    def _shut_down(self) -> Deferred[None]:
-        return ensureDeferred(self.stop())
 
     def __str__(self) -> str:
         return " ".join(self.command)

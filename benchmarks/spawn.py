@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
 from benchmarks.door import Door
@@ -75,7 +74,6 @@ class Cluster:
 
     async def start(self, workload: Workload) -> None:
         """Start everything and make the workload's table; returns once every shard serves. Raises StartError."""
-        self._reactor.addSystemEventTrigger("before", "shutdown", self._shut_down)
         self._balancer.start()
         await self._balancer.until(lambda: answers(self.door, "GET", "/healthz"), _START_SECONDS)
         await self.door.json("POST", "/init", workload.init_request(), deadline_seconds=_START_SECONDS)
@@ -107,9 +105,6 @@ class Cluster:
             child.start()
             self._restarted.append(child)
         return child.command
-
-    def _shut_down(self) -> Deferred[None]:
-        return ensureDeferred(self.stop())
 
     def _child(self, log: str, *arguments: str) -> Child:
         twistd = str(Path(sys.executable).with_name("twistd"))

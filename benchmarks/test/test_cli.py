@@ -10,9 +10,12 @@ from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.cli import parse
+from benchmarks.process import Child
+from benchmarks.test.serving import ServedCase
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,3 +102,30 @@ class Door(SynchronousTestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("no answer to GET /status", done.stderr)
         self.assertNotIn("Traceback", done.stderr)
+
+
+class Interruptions(ServedCase):
+    async def test_signal(self) -> None:
+        """A session that is told to stop takes its processes and files with it."""
+        directory = directory_at(self.mktemp())
+        bench = [sys.executable, str(ROOT / "bin" / "bench"), "A-1", "--rows=50", "--runs=1000", "--ceiling"]
+        where = [f"--url=http://127.0.0.1:{self.port_number}", f"--directory={directory}"]
+        child = Child(self.reactor, [*bench, *where], directory.with_suffix(".log"))
+
+        child.start()
+        await child.until(lambda: succeed(bool(content(directory))), 30)
+        await child.stop()
+
+        self.assertEqual(content(directory), [])
+
+
+def directory_at(path: str) -> Path:
+    """Make a directory."""
+    directory = Path(path).absolute()
+    directory.mkdir()
+    return directory
+
+
+def content(directory: Path) -> list[Path]:
+    """Return what is in a directory."""
+    return list(directory.iterdir())
