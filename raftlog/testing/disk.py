@@ -33,13 +33,14 @@ class _Inode:
 class MemoryDisk:
     """A Directory in memory. All randomness comes from `rng`.
 
-    `operations` counts what changes the disk. When it reaches `power_off_at`, that operation happens in part and raises
-    PowerLost, as does everything after it until `restart`.
+    `operations` counts what changes the disk, `created` the files that were made. When `operations` reaches
+    `power_off_at`, that operation happens in part and raises PowerLost, as does everything after it until `restart`.
     """
 
     def __init__(self, rng: random.Random, capacity_bytes: int = 1 << 40) -> None:
         self.operations = 0
         self.power_off_at: int | None = None
+        self.created = 0
         self.capacity_bytes = capacity_bytes
         self._rng = rng
         self._powered = True
@@ -103,6 +104,7 @@ class MemoryDisk:
         lost = self._begin("create")
         if length > self.free_bytes() + len(self._files[name].cached if name in self._files else b""):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        self.created += 1
         self._files[name] = _Inode(bytearray(length), bytearray(length))
         self._names_changed(lost)
         return self.open(name)

@@ -69,7 +69,7 @@ def decode_round(file: str, found: Round) -> Iterator[tuple[int, AnyRecord]]:
     for offset, payload in found.payloads:
         try:
             yield offset, decode_record(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise WalDamaged(file, offset, f"an intact record that this program cannot read: {error}") from error
 
 
