@@ -89,6 +89,8 @@ class FramedConnection(Protocol):
         self._on_established = on_established
         self._on_lost = on_lost
         self._state = _State.GREETING
+        #: Whether the peer has ever proved itself.
+        self.established = False
         self._decoder = FrameDecoder(wiring.options.frame_bytes_max)
         #: Ends the handshake, or a close that the peer does not let come to an end.
         self._deadline: IDelayedCall | None = None
@@ -201,6 +203,7 @@ class FramedConnection(Protocol):
 
     def _establish(self) -> None:
         self._state = _State.OPEN
+        self.established = True
         self._cancel_deadline()
         self.transport.registerProducer(self, True)
         self._outbox.attach(self.transport.write)

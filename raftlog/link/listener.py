@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from raftlog.link.connection import FramedConnection, Wiring
+from raftlog.link.connection import BrokenConnectionError, FramedConnection, Wiring
 from raftlog.link.handshake import HandshakeError, ListenerHandshake
 from raftlog.link.identity import Identity, Lane, Role
 
@@ -33,7 +33,10 @@ class Listener(Factory):
     def buildProtocol(self, address: IAddress | None) -> FramedConnection:
         """Accept a connection, at the cost of the oldest stranger if there are too many."""
         if len(self._strangers) >= self._wiring.options.strangers_max:
-            next(iter(self._strangers)).abort("too many strangers")
+            # Out of the count at once: its transport tells of its end only in a later turn.
+            oldest = next(iter(self._strangers))
+            oldest.abort("too many strangers")
+            self._lost(oldest, BrokenConnectionError("too many strangers"))
         wiring = self._wiring
         handshake = ListenerHandshake(wiring.identity, wiring.prover, wiring.nonce())
         connection = FramedConnection(wiring, handshake, wiring.outbox(), self._welcome, self._lost)
@@ -53,7 +56,10 @@ class Listener(Factory):
         host = self._strangers.pop(connection, None)
         if host is not None:
             self._log_refusal(host, error)
-            return
+        elif connection.established:
+            self._forget(connection)
+
+    def _forget(self, connection: FramedConnection) -> None:
         key = (connection.peer.role, connection.peer.name, connection.lane)
         if self._established.get(key) is connection:
             del self._established[key]
