@@ -76,12 +76,12 @@ class Controller(Service):
 
     def startService(self) -> None:
         """Begin to go round; the catalog is open."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._background.append(in_background(self._go_round(), "going round"))
 
     def stopService(self) -> Deferred[None]:
         """Roll back what is not committed, then stop all servers; fires when they have stopped."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -115,8 +115,12 @@ class Controller(Service):
             starting = self._fleet.start(list(table.servers.values()))
             self._background.append(in_background(starting, "starting the servers"))
         while True:
-            with self._log.failuresHandled("a round of the controller failed"):
+            try:
                 await self._round()
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - whatever a round fails of, the next one begins anew
+                self._log.failure("a round of the controller failed")
             await deferLater(self._clock, self._times.round_seconds)
 
     async def _round(self) -> None:

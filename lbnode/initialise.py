@@ -64,10 +64,10 @@ class Initialisation:
         self._times = times
 
     async def run(self, begin: BeginInit) -> None:
-        """Make the table, up to the commit point; `settle` does the rest.
+        """Make the table.
 
         Raises ApiError (503) after everything was taken down again, as cancelling does, and lbnode.catalog.Refused if
-        the catalog does not let it begin.
+        the catalog does not let it begin. What cannot be tidied up after the commit point is left to a later `settle`.
         """
         operation = (await self._catalog.propose(begin)).operation
         assert isinstance(operation, Preparing)
@@ -77,6 +77,10 @@ class Initialisation:
             await self.settle()
             raise
         await self._catalog.propose(CommitOperation(operation.operation_id))
+        try:
+            await self.settle()
+        except ApiError as error:
+            self._log.warn("/init is done but not tidied up yet: {error}", error=error)
 
     async def settle(self) -> None:
         """Bring the operation in the catalog to its end: back before the commit point, forward after it."""

@@ -71,7 +71,7 @@ class BalancerOptions(usage.Options):
     optParameters = [list(parameter) for parameter in _PARAMETERS]
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         for name, _, _, _, convert in _PARAMETERS:
             variables = (f"SHARDLB_{name.upper().replace('-', '_')}", *COURSE_NAMES.get(name, ()))
             variable = next((variable for variable in variables if environment.get(variable)), None)

@@ -1,9 +1,9 @@
-"""A balancer's catalog for tests: real Raft group, log in memory, state in a temporary file, one fake clock."""
+"""Balancers for tests: a real Raft group for the catalog and real servers, all in memory and under one fake clock."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from dbnode.wire import Endpoint, ManagedConfig, ServerFile
+from lbnode.catalog import Catalog, Command
 from lbnode.catalog_group import CatalogGroup, CatalogMachine
+from lbnode.controller import Controller, ControllerTimes
+from lbnode.fleet import Fleet, FleetTimes
+from lbnode.initialise import Initialisation, InitTimes
+from lbnode.launchers import ServerSpec
+from lbnode.launchers.memory import MemoryControl, MemoryLauncher, MemoryWatch
+from lbnode.layout import Layout
 from raftlog.link import Lane
 from raftlog.node import Node
 from raftlog.wal import MemoryWal, RecoveredGroup
@@ -56,6 +64,125 @@ class BalancerCatalog:
         self.node.startService()
 
 
+class Fuse:
+    """Kills a balancer at a given step: from then on nothing that it awaits ever happens."""
+
+    def __init__(self, steps: int | None = None) -> None:
+        self.left = steps
+        self.taken = 0
+
+    @property
+    def burnt(self) -> bool:
+        """Whether the balancer is dead."""
+        return self.left is not None and self.taken >= self.left
+
+    async def step(self) -> None:
+        """Take one step, or wait forever."""
+        if self.burnt:
+            await Deferred()
+        self.taken += 1
+
+
+class FusedLauncher:
+    """A Launcher in the hands of a balancer that dies before or after something happens."""
+
+    def __init__(self, launcher: MemoryLauncher, fuse: Fuse) -> None:
+        self._launcher = launcher
+        self._fuse = fuse
+
+    def start(self, spec: ServerSpec) -> Deferred[ServerFile]:
+        """See Launcher.start."""
+        return Deferred.fromCoroutine(self._fused(lambda: self._launcher.start(spec)))
+
+    def look(self, home: str) -> Deferred[ServerFile | None]:
+        """See Launcher.look."""
+        return self._launcher.look(home)
+
+    def stop(self, home: str) -> Deferred[None]:
+        """See Launcher.stop."""
+        return Deferred.fromCoroutine(self._fused(lambda: self._launcher.stop(home)))
+
+    def destroy(self, home: str) -> Deferred[None]:
+        """See Launcher.destroy."""
+        return Deferred.fromCoroutine(self._fused(lambda: self._launcher.destroy(home)))
+
+    async def _fused(self, act: Callable[[], Deferred[T]]) -> T:
+        await self._fuse.step()
+        result = await act()
+        await self._fuse.step()
+        return result
+
+
+class FusedControl(MemoryControl):
+    """A ServerControl in the hands of such a balancer."""
+
+    def __init__(self, launcher: MemoryLauncher, fuse: Fuse) -> None:
+        super().__init__(launcher)
+        self._fuse = fuse
+
+    async def configure(
+        self, server: Endpoint, schema: dict[str, list[str]], cluster: ManagedConfig, timeout_seconds: float
+    ) -> None:
+        """See ServerControl.configure."""
+        await self._fuse.step()
+        await super().configure(server, schema, cluster, timeout_seconds)
+        await self._fuse.step()
+
+
+class FusedCatalog(CatalogGroup):
+    """The catalog of such a balancer."""
+
+    fuse: Fuse
+
+    async def propose(self, command: Command) -> Catalog:
+        """See CatalogGroup.propose."""
+        await self.fuse.step()
+        result = await super().propose(command)
+        await self.fuse.step()
+        return result
+
+
+class Balancer:
+    """A controller with all that belongs to it, on a disk and over servers that outlive it."""
+
+    def __init__(self, clock: Clock, disk: Disk, launcher: MemoryLauncher, *, fuse: Fuse | None = None) -> None:
+        self.clock = clock
+        self.disk = disk
+        self.fuse = fuse or Fuse()
+        self.layouts: list[Layout | None] = []
+        catalog = BalancerCatalog(clock, disk)
+        self.node, self.failures = catalog.node, catalog.failures
+        self.catalog = FusedCatalog(catalog.node, catalog.machine, "balancer")
+        self.catalog.fuse = self.fuse
+        self.fleet = Fleet(
+            clock, FusedLauncher(launcher, self.fuse), FusedControl(launcher, self.fuse), self.catalog, FleetTimes()
+        )
+        initialisation = Initialisation(
+            clock, self.catalog, self.fleet, lambda: MemoryWatch(launcher), InitTimes(deadline_seconds=60.0)
+        )
+        self.controller = Controller(
+            clock,
+            self.catalog,
+            self.fleet,
+            initialisation,
+            MemoryWatch(launcher),
+            self.layouts.append,
+            ControllerTimes(),
+        )
+        catalog.machine.watch(self.controller.catalog_changed)
+
+    def open(self) -> None:
+        """Start the balancer."""
+        run(self.clock, self.controller.open("c1"))
+        self.controller.startService()
+
+    def kill(self) -> None:
+        """End it as kill -9 does."""
+        self.fuse.left = 0
+        self.node.stopService()
+        self.disk.crash()
+
+
 def run(clock: Clock, coroutine: Coroutine[Deferred[Any], Any, T], *, seconds_max: float = 300.0) -> T:
     """Let time go by until a coroutine ends, and return what it returns; raises what it raises."""
     outcome: list[Any] = []
@@ -67,7 +194,7 @@ def run(clock: Clock, coroutine: Coroutine[Deferred[Any], Any, T], *, seconds_ma
     return outcome[0]  # type: ignore[no-any-return]  # a Deferred does not say what it carries
 
 
-def pass_time(clock: Clock, *, until: Any, seconds_max: float = 300.0) -> None:
+def pass_time(clock: Clock, *, until: Callable[[], bool], seconds_max: float = 300.0) -> None:
     """Let time go by until `until()` is true, or for so long."""
     end_seconds = clock.seconds() + seconds_max
     while not until() and clock.seconds() < end_seconds:
