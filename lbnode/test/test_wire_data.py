@@ -10,8 +10,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.errors import ApiError
 from dbnode.schema import Schema
-from dbnode.wire import LINEARIZABLE, ON_CONFLICT_ERROR, ON_CONFLICT_IGNORE, ON_CONFLICT_REPLACE, STALE, Delete, Update
-from dbnode.wire import Write as WriteOperation
+from dbnode.wire import (
+    LINEARIZABLE,
+    ON_CONFLICT_ERROR,
+    ON_CONFLICT_IGNORE,
+    ON_CONFLICT_REPLACE,
+    STALE,
+    Delete,
+    Update,
+    Write,
+)
 from lbnode import wire
 
 SCHEMA = Schema(("Stud_id", "Stud_name", "Stud_marks"), ("Number", "String", "String"))
@@ -53,7 +61,7 @@ class RefusalCase(SynchronousTestCase):
         return error
 
 
-class Write(RefusalCase):
+class Writes(RefusalCase):
     def test_rows_become_tuples_in_column_order(self) -> None:
         """The order of the fields in a row does not matter, and an id may be a decimal string."""
         request = write({"data": [{"Stud_marks": 27.5, "Stud_id": "7", "Stud_name": None}, row(8, "é", True)]})
@@ -95,9 +103,11 @@ class Write(RefusalCase):
         self.refuse(write, "bad_value", {"data": [row(1), 7]}, "data[1]")
         self.refuse(write, "unknown_column", {"data": [{**row(1), "x": 1}]}, "x")
         self.refuse(write, "missing_column", {"data": [{"Stud_id": 1}]}, "Stud_name")
-        for wrong in (None, 1.0, True, "x", "1.0", [], 1 << 63, str(1 << 63)):
+        wrong_keys: tuple[Any, ...] = (None, 1.0, True, "x", "1.0", [], 1 << 63, str(1 << 63))
+        for wrong in wrong_keys:
             self.refuse(write, "bad_key", {"data": [row(wrong)]}, "Stud_id")
-        for wrong in ([], {}, 1 << 63):
+        wrong_values: tuple[Any, ...] = ([], {}, 1 << 63)
+        for wrong in wrong_values:
             self.refuse(write, "bad_value", {"data": [row(1, marks=wrong)]}, "Stud_marks")
 
     def test_too_many_rows(self) -> None:
@@ -107,7 +117,7 @@ class Write(RefusalCase):
         self.assertEqual(error.status, 413)
 
 
-class Read(RefusalCase):
+class Reads(RefusalCase):
     def test_range(self) -> None:
         """Both ends are ids; by default everything is read, linearizably."""
         self.assertEqual(
@@ -169,14 +179,14 @@ class Idempotency(RefusalCase):
     def test_same_operation_has_the_same_digest(self) -> None:
         """The digest tells equal operations from different ones, of the same kind or not."""
         headers = {b"idempotency-key": b"k-1"}
-        operations = [Delete(7), Delete(8), Update(7, {}), WriteOperation(((7, "x"),)), WriteOperation(((7, "x"),), 1)]
+        operations: list[Any] = [Delete(7), Delete(8), Update(7, {}), Write(((7, "x"),)), Write(((7, "x"),), 1)]
 
         keys = [wire.keyed(headers, operation).idempotency for operation in operations]
         again = [wire.keyed(headers, operation).idempotency for operation in operations]
 
         self.assertEqual(keys, again)
-        self.assertEqual(len({key.digest for key in keys if key is not None}), len(operations))
-        self.assertEqual({key.key for key in keys if key is not None}, {"k-1"})
+        self.assertEqual(len({key.digest for key in keys}), len(operations))
+        self.assertEqual({key.key for key in keys}, {"k-1"})
 
     def test_keys_are_short_printable_text(self) -> None:
         """An empty, long or unprintable key is refused."""

@@ -82,7 +82,7 @@ class Accepted(SynchronousTestCase):
 
     def test_low_may_carry_the_key_columns_name(self) -> None:
         """With another key column both `<key>_low` and `Stud_id_low` are understood, and a decimal string as an id."""
-        schema = {"columns": ["id", "x"], "dtypes": ["int64", "String"]}
+        schema = {"columns": ["id", "x"], "dtypes": ["BigInt", "String"]}
         shards = [
             {"id_low": "100", "Shard_id": "b", "Shard_size": 10},
             {"Stud_id_low": 0, "Shard_id": "a", "Shard_size": 100},

@@ -1,0 +1,141 @@
+"""Ways to knock at a balancer's HTTP door: one in memory, one over the network. The same tests go through each."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IProtocolFactory, ITCPTransport
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface import alsoProvides
+
+#: How far the clock is turned for one answer at most; beyond every deadline there is.
+_ANSWER_SECONDS_MAX = 60.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back; `whole` is False if the connection was cut before the answer's end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    whole: bool = True
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return msgspec.json.decode(self.body)
+
+
+class Door(Protocol):
+    """Something that takes requests one by one."""
+
+    def send(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
+        """Send one request as it is, and return what comes back."""
+
+
+class _Transport(StringTransport):
+    """A StringTransport that tells an abort from an orderly end, and passes for TCP."""
+
+    aborted = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Do nothing: nothing is delayed here."""
+
+    def loseWriteConnection(self) -> None:
+        """End our side; a client in memory never goes on sending."""
+        self.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Remember that the connection was cut."""
+        self.aborted = True
+        self.loseConnection()
+
+
+class MemoryDoor:
+    """A site without sockets; time passes on `clock` until there is an answer."""
+
+    def __init__(self, clock: Clock, factory: IProtocolFactory) -> None:
+        self.clock = clock
+        self._factory = factory
+
+    def send(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
+        """Send one request on a connection of its own."""
+        return self.begin(method, path, body, headers)()
+
+    def begin(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Callable[[], Reply]:
+        """Send one request; the result waits for its answer."""
+        address = IPv4Address("TCP", "127.0.0.1", 5000)
+        protocol = self._factory.buildProtocol(address)
+        assert protocol is not None
+        transport = _Transport(hostAddress=address, peerAddress=address)
+        alsoProvides(transport, ITCPTransport)
+        protocol.makeConnection(transport)
+        lines = [f"{method} {path} HTTP/1.1", "Host: balancer", "Connection: close", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + body)
+
+        def wait() -> Reply:
+            elapsed_seconds = 0.0
+            while not transport.disconnecting:
+                assert elapsed_seconds < _ANSWER_SECONDS_MAX, f"no answer to {method} {path}"
+                self.clock.advance(0.01)
+                elapsed_seconds += 0.01
+            return _parsed(transport.value(), whole=not transport.aborted)
+
+        return wait
+
+
+class UrlDoor:
+    """A balancer that runs somewhere."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        self._host, self._port = parts.hostname, parts.port or 80
+
+    def send(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
+        """Send one request on a connection of its own."""
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=_ANSWER_SECONDS_MAX)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            return _read(connection.getresponse())
+        finally:
+            connection.close()
+
+
+class _Received:
+    """The received bytes as http.client wants a socket."""
+
+    def __init__(self, received: bytes) -> None:
+        self._received = received
+
+    def makefile(self, *_: Any) -> BytesIO:
+        return BytesIO(self._received)
+
+
+def _parsed(received: bytes, *, whole: bool) -> Reply:
+    response = http.client.HTTPResponse(_Received(received))  # type: ignore[arg-type]  # only makefile is asked for
+    response.begin()
+    return _read(response, whole=whole)
+
+
+def _read(response: http.client.HTTPResponse, *, whole: bool = True) -> Reply:
+    try:
+        body = response.read()
+    except http.client.IncompleteRead as cut:
+        body, whole = cut.partial, False
+    return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, body, whole)

@@ -1,0 +1,51 @@
+"""HTTP_API.md against each kind of balancer there is.
+
+Set SHARDLB_URL to run it against a balancer that runs somewhere; the suite replaces its table.
+"""
+
+from __future__ import annotations
+
+import os
+
+from lbnode.test import contract
+from lbnode.test.balancer import MemoryBalancer
+from lbnode.test.door import Door, MemoryDoor, UrlDoor
+
+
+class _BehindKlein(contract.ConformanceCase):
+    def open(self) -> Door:
+        balancer = MemoryBalancer()
+        return MemoryDoor(balancer.clock, balancer.site(direct=False))
+
+
+class _InFrontOfKlein(contract.ConformanceCase):
+    def open(self) -> Door:
+        balancer = MemoryBalancer()
+        return MemoryDoor(balancer.clock, balancer.site(direct=True))
+
+
+class BehindKlein(_BehindKlein, contract.Contract):
+    """Every endpoint as a Klein route, over shards in memory."""
+
+
+class BehindKleinBeforeInit(_BehindKlein, contract.BeforeInit):
+    """The same, without a table."""
+
+
+class InFrontOfKlein(_InFrontOfKlein, contract.Contract):
+    """The data requests served without Klein, the others by it."""
+
+
+class InFrontOfKleinBeforeInit(_InFrontOfKlein, contract.BeforeInit):
+    """The same, without a table."""
+
+
+class Running(contract.Contract):
+    """A balancer that runs, by its URL."""
+
+    if "SHARDLB_URL" not in os.environ:
+        skip = "SHARDLB_URL does not name a running balancer"
+
+    def open(self) -> Door:
+        """Return a door to the balancer that SHARDLB_URL names."""
+        return UrlDoor(os.environ["SHARDLB_URL"])
