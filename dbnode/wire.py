@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from raftlog.messages import GroupMessage
+from raftlog.messages import RaftItem
 
 #: A value of a column: the JSON scalars. Integers are 64-bit signed.
 Value: TypeAlias = str | int | float | bool | None
@@ -207,7 +207,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=23):
 
 Request: TypeAlias = Propose | Read | Status
 Reply: TypeAlias = Applied | Rows | Statuses | Refused
-LinkItem: TypeAlias = GroupMessage | Propose | Read | Status | Applied | Rows | Statuses | Refused
+LinkItem: TypeAlias = RaftItem | Propose | Read | Status | Applied | Rows | Statuses | Refused
 
 #: A frame's items, in one call each way.
 encode_items = msgspec.msgpack.Encoder().encode
@@ -239,7 +239,8 @@ class ManagedConfig(msgspec.Struct, frozen=True):
     """What a balancer tells a server, under "cluster" in POST /config, signed with the cluster's secret.
 
     `version` grows with every change of the catalog; an older one is refused. `groups` are those of which this
-    server holds a replica; `servers` is the directory of link endpoints.
+    server holds a replica; `servers` is the directory of link endpoints. `incarnation`, unless empty, is the one that
+    the server's replica ids were given to: with another one (its disk was lost) it must not vote under them.
     """
 
     cluster_id: str
@@ -247,6 +248,7 @@ class ManagedConfig(msgspec.Struct, frozen=True):
     server: str
     groups: list[GroupConfig]
     servers: dict[str, Endpoint]
+    incarnation: str = ""
 
 
 class ServerFile(msgspec.Struct, frozen=True):

@@ -188,10 +188,12 @@ def restore(state: ConfState, last_index: int, new_window: Callable[[], Inflight
     return Tracker(membership, progress)
 
 
-def replay(state: ConfState, entries: Sequence[Entry]) -> ConfState:
-    """Return the configuration after the changes among `entries`, which follow `state` in the log."""
+def replay(state: ConfState, entries: Sequence[Entry]) -> list[tuple[int, ConfState]]:
+    """Return the configuration after each change among `entries`, which follow `state` in the log, by its index."""
     tracker = restore(state, 0, lambda: Inflights(1))
+    history = []
     for entry in entries:
         if entry.type is not EntryType.NORMAL:
             tracker = Changer(tracker, entry.index, lambda: Inflights(1)).change(decode_change(entry))
-    return tracker.membership.conf_state()
+            history.append((entry.index, tracker.membership.conf_state()))
+    return history

@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -29,6 +29,7 @@ from raftlog.messages import (
     ConfChangeV2,
     Entry,
     EntryType,
+    HardState,
     Message,
     MessageType,
 )
@@ -36,7 +37,8 @@ from raftlog.rawnode import RawNode
 from raftlog.reads import ReadRounds
 from raftlog.state import Config, ProposalDropped, Role
 from raftlog.storage import MemoryLog
-from raftlog.wal import Appended, Record
+from raftlog.transfer import Export, Import
+from raftlog.wal import Appended, Compacted, Record
 
 if TYPE_CHECKING:
     from raftlog.rawnode import Ready
@@ -63,13 +65,32 @@ class StateMachine(Protocol):
         a replica that cannot apply must not go on.
         """
 
+    def make_durable(self) -> Deferred[int]:
+        """Bring what was applied to the disk; fires with an index up to which all of it certainly is."""
+
+    def export(self, chunk_bytes: int) -> Deferred[Export]:
+        """Begin a consistent copy of everything applied, in chunks of about `chunk_bytes`."""
+
+    def begin_import(self) -> Import:
+        """Begin to take in another replica's copy; applying goes on until its `finish`."""
+
+
+class Installation(NamedTuple):
+    """A snapshot that the core took: the storage append that brings it, what waits for it, the hard state with it."""
+
+    group: Group
+    append: Message
+    held: list[Message]
+    hard_state: HardState
+
 
 class Turn:
     """What the groups of a process have to write and to send after one reactor turn."""
 
-    __slots__ = ("messages", "records", "written")
+    __slots__ = ("installations", "messages", "records", "written")
 
     def __init__(self) -> None:
+        self.installations: list[Installation] = []
         self.records: list[Record] = []
         #: Whose storage append is among the records, with messages that wait for it besides its responses.
         self.written: list[tuple[Group, Message, list[Message]]] = []
@@ -80,7 +101,8 @@ class Group:
     """One replica. `peers` maps replica ids to names of servers: a directory, no part of any quorum.
 
     `wake` asks the Node for a turn soon; `fatal` ends the process; `role_changed` hears of each change of role or
-    leader.
+    leader; `write` puts a record into the write-ahead log that nothing waits for. Beyond `log_bytes_max` the log is
+    compacted to half of that: a follower further behind gets a snapshot (RAFT_RULES 17).
     """
 
     def __init__(
@@ -95,6 +117,8 @@ class Group:
         wake: Callable[[Group], None],
         fatal: Callable[[Failure], None],
         role_changed: Callable[[Group], None],
+        write: Callable[[Record], None],
+        log_bytes_max: int,
     ) -> None:
         self.group_id = group_id
         self.replica_id = config.replica_id
@@ -109,6 +133,13 @@ class Group:
         self._waiters: dict[int, tuple[int, Deferred[Any]]] = {}
         self._to_apply: deque[Message] = deque()
         self._applying = False
+        self._when_idle: Deferred[None] | None = None
+        self._write = write
+        self._log_bytes_max = log_bytes_max
+        self._compacting = False
+        #: The content of a snapshot that has arrived, until it is installed or was not wanted.
+        self.arrived: Import | None = None
+        self._installing = False
         self._stopped = False
 
     # ---- what is asked of it ----------------------------------------------------------------------------------
@@ -184,17 +215,19 @@ class Group:
 
     def collect(self, turn: Turn, now_seconds: float) -> None:
         """Put what this replica has to write and to send into `turn`, and apply what is ready to be applied."""
-        if self._stopped:
+        if self._stopped or self._installing:
             return
         if self.leader_id:
             self.reads.start(now_seconds)
         for _ in range(READIES_PER_TURN):
             if not self.raw.has_ready():
                 return
-            self._handle(self.raw.ready(), turn)
+            if not self._handle(self.raw.ready(), turn):
+                return
         self._wake(self)
 
-    def _handle(self, ready: Ready, turn: Turn) -> None:
+    def _handle(self, ready: Ready, turn: Turn) -> bool:
+        """Do what a Ready asks for; False if the group stands still until a snapshot is installed."""
         if ready.soft_state is not None:
             self._soft_state_changed()
         for state in ready.read_states:
@@ -212,7 +245,10 @@ class Group:
                 held.append(message)
             else:
                 turn.messages.append((self, message))
-        if append is not None:
+        if append is not None and append.snapshot is not None:
+            self._installing = True
+            turn.installations.append(Installation(self, append, held, self.raw.raft.hard_state()))
+        elif append is not None:
             # A commit index that moved alone is not worth a write: at a restart the leader tells it again.
             if ready.must_sync:
                 turn.records.append(Appended(self.group_id, self.raw.raft.hard_state(), append.entries))
@@ -220,6 +256,19 @@ class Group:
         else:
             turn.messages.extend((self, message) for message in held)
         self._apply_next()
+        return not self._installing
+
+    def installed(self, append: Message, held: list[Message], turn: Turn) -> None:
+        """Take the news that a snapshot is installed, in the state machine and in the log."""
+        assert append.snapshot is not None
+        if self.machine.applied_index != append.snapshot.index:
+            raise AssertionError(
+                f"a snapshot of index {append.snapshot.index} was installed, "
+                f"but the state machine is at {self.machine.applied_index}"
+            )
+        self._installing = False
+        self.durable(append, held, turn)
+        self.reads.applied(append.snapshot.index)
 
     def _soft_state_changed(self) -> None:
         if not self.is_leader:
@@ -239,6 +288,15 @@ class Group:
                 turn.messages.append((self, response))
         turn.messages.extend((self, message) for message in held)
         self._wake(self)
+
+    def idle(self) -> Deferred[None]:
+        """Return a Deferred that fires when the state machine has nothing to do. One caller at a time."""
+        idle: Deferred[None] = Deferred()
+        if self._applying:
+            self._when_idle = idle
+        else:
+            idle.callback(None)
+        return idle
 
     # ---- applying ---------------------------------------------------------------------------------------------
 
@@ -261,6 +319,9 @@ class Group:
         self._applying = False
         self._applied(message, results)
         self._apply_next()
+        if not self._applying and self._when_idle is not None:
+            idle, self._when_idle = self._when_idle, None
+            idle.callback(None)
         self._wake(self)
 
     def _applied(self, message: Message, results: Sequence[Any]) -> None:
@@ -275,10 +336,29 @@ class Group:
             if waiter is not None:
                 _settle(waiter, entry.term, result)
         self.reads.applied(message.entries[-1].index)
+        if self.log.size_bytes > self._log_bytes_max:
+            self.compact(self._log_bytes_max // 2)
 
     def _apply_conf_change(self, entry: Entry) -> None:
         decode = _DECODE_CHANGE if entry.type is EntryType.CONF_CHANGE else _DECODE_CHANGE_V2
-        self.raw.apply_conf_change(decode(entry.data) if entry.data else ConfChangeV2())
+        conf_state = self.raw.apply_conf_change(decode(entry.data) if entry.data else ConfChangeV2())
+        self.log.note_conf_state(entry.index, conf_state)
+
+    def compact(self, keep_bytes: int) -> None:
+        """Drop the log but for its newest `keep_bytes`, as far as the state machine has it on its disk."""
+        if not self._compacting:
+            self._compacting = True
+            _ = self.machine.make_durable().addCallback(self._compact_to, keep_bytes).addErrback(self._fatal)
+
+    def _compact_to(self, durable_index: int, keep_bytes: int) -> None:
+        self._compacting = False
+        # Nothing may go that the core has not been told to be applied.
+        index = min(durable_index, self.log.index_keeping(keep_bytes), self.raw.raft.log.applied)
+        if self._stopped or self._installing or index < self.log.first_index():
+            return
+        term, conf_state = self.log.term(index), self.log.conf_state_at(index)
+        self.log.compact(index, conf_state)
+        self._write(Compacted(self.group_id, index, term, conf_state))
 
     def _fail_waiters(self, error: GroupError) -> None:
         waiters, self._waiters = self._waiters, {}

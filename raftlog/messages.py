@@ -10,6 +10,7 @@ Terms and indexes start at 1; 0 means "none" throughout.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TypeAlias
 
 import msgspec
 
@@ -173,3 +174,36 @@ class GroupMessage(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
     group_id: int
     message: Message
+
+
+class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A piece of a snapshot's content on its way from the leader to another replica, numbered from 0.
+
+    The first one brings the SNAPSHOT message, which is delivered to the core once the last one has arrived. `crc` is
+    the CRC-32 of `data`.
+    """
+
+    group_id: int
+    from_: int
+    to: int
+    transfer_id: int
+    number: int
+    data: bytes
+    crc: int
+    last: bool = False
+    message: Message | None = None
+
+
+class SnapshotAck(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The receiver took chunks up to and including `number`, or refuses the transfer, with a reason."""
+
+    group_id: int
+    from_: int
+    to: int
+    transfer_id: int
+    number: int
+    refusal: str = ""
+
+
+#: What drivers send each other.
+RaftItem: TypeAlias = GroupMessage | SnapshotChunk | SnapshotAck

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from raftlog.errors import LostData, Overloaded, UnknownGroup
-from raftlog.group import Group, StateMachine, Turn
+from raftlog.group import Group, Installation, StateMachine, Turn
 from raftlog.link import Lane
 from raftlog.log import CommitBeyondLog
 from raftlog.messages import (
@@ -31,16 +31,23 @@ from raftlog.messages import (
     ConfChangeV2,
     ConfState,
     GroupMessage,
+    HardState,
     Message,
     MessageType,
+    RaftItem,
     Snapshot,
+    SnapshotChunk,
 )
+from raftlog.snapshots import Snapshots
 from raftlog.state import Config, Role
 from raftlog.storage import MemoryLog
-from raftlog.wal import Appended, Created, RecoveredGroup, Removed, WriteAheadLog
+from raftlog.wal import Appended, Created, Record, RecoveredGroup, Removed, SnapshotInstalled, WriteAheadLog
 
 #: Ticks delivered at once after a pause of the process; fewer than any election timeout.
 TICKS_AT_ONCE_MAX = 2
+
+#: How often groups are looked for that hold old segments of the log, in ticks.
+TICKS_BETWEEN_COMPACTIONS = 400
 
 _CONTROL_TYPES = frozenset(
     (
@@ -78,6 +85,8 @@ class Limits(msgspec.Struct, frozen=True):
     uncommitted_bytes_max: int = 64 << 20
     inflight_messages_max: int = 64
     inflight_bytes_max: int = 16 << 20
+    #: Of the log that is kept for slow followers; beyond it they get a snapshot (RAFT_RULES 17).
+    log_bytes_max: int = 16 << 20
 
 
 class RoleChange(msgspec.Struct, frozen=True):
@@ -140,7 +149,11 @@ class Node(Service):
         self._turn_call: IDelayedCall | None = None
         self._tick_call: IDelayedCall | None = None
         self._next_tick_seconds = 0.0
+        self._ticks = 0
         self._writes_in_flight = 0
+        self._snapshots = Snapshots(
+            clock, wal, self._give, installed=self._snapshot_installed, wake=self._wake, fatal=fatal
+        )
         #: Why replicas were taken out of service, by group: they must be replaced under new ids.
         self.quarantined: dict[int, str] = {}
         #: Messages dropped because they were for a group or replica that is not here (RAFT_RULES 35).
@@ -163,6 +176,7 @@ class Node(Service):
             if call is not None and call.active():
                 call.cancel()
         self._tick_call = self._turn_call = None
+        self._snapshots.stop()
         for group in self._groups.values():
             group.stop()
 
@@ -214,13 +228,15 @@ class Node(Service):
         if found is None:
             raise UnknownGroup(f"the log knows no group {group_id}")
         applied_index = machine.applied_index
+        if found.incoming is not None and applied_index == found.incoming.index:
+            found = self._finish_installation(found)
         log = MemoryLog.recovered(found.hard_state, found.snapshot, found.entries, applied_index)
         if applied_index > log.last_index():
             raise LostData(
                 f"replica {found.replica_id} of group {group_id} has applied entry {applied_index} "
                 f"but its log ends at {log.last_index()}"
             )
-        del self._recovered[group_id]
+        self._recovered.pop(group_id)
         group = Group(
             group_id,
             self._config(found.replica_id, applied_index),
@@ -231,9 +247,25 @@ class Node(Service):
             wake=self._wake,
             fatal=self._fatal,
             role_changed=self._role_changed,
+            write=self._write,
+            log_bytes_max=self._limits.log_bytes_max,
         )
         self._groups[group_id] = group
         self._wake(group)
+
+    def _finish_installation(self, found: RecoveredGroup) -> RecoveredGroup:
+        """Take note in the log of a snapshot that the state machine already holds; we died in between."""
+        assert found.incoming is not None
+        snapshot, hard = found.incoming, found.hard_state
+        hard_state = HardState(
+            max(hard.term, snapshot.term), hard.vote if hard.term >= snapshot.term else 0, snapshot.index
+        )
+        self._write(SnapshotInstalled(found.group_id, snapshot, hard_state))
+        return RecoveredGroup(found.group_id, found.replica_id, hard_state, snapshot, [])
+
+    def _write(self, record: Record) -> None:
+        """Put a record into the log that nothing waits for."""
+        self._wal.submit((record,), lambda: None)
 
     def remove_group(self, group_id: int) -> Deferred[None]:
         """Destroy a replica; fires once its tombstone is durable. Its state machine's data is the caller's."""
@@ -340,18 +372,26 @@ class Node(Service):
 
     # ---- messages from other servers --------------------------------------------------------------------------
 
-    def receive(self, items: Iterable[GroupMessage]) -> None:
-        """Take the Raft messages of a frame; one for a replica that is not here is dropped and counted."""
+    def receive(self, items: Iterable[RaftItem]) -> None:
+        """Take the Raft items of a frame; one for a replica that is not here is dropped and counted."""
         groups = self._groups
         for item in items:
             group = groups.get(item.group_id)
-            if group is None or item.message.to != group.replica_id:
+            to = item.message.to if isinstance(item, GroupMessage) else item.to
+            if group is None or to != group.replica_id:
                 self.misdirected += 1
-                continue
-            try:
-                group.step(item.message)
-            except CommitBeyondLog as lost:
-                self._quarantine(group, str(lost))
+            elif isinstance(item, GroupMessage):
+                self._step(group, item.message)
+            elif isinstance(item, SnapshotChunk):
+                self._snapshots.arrived(group, item)
+            else:
+                self._snapshots.acknowledged(item)
+
+    def _step(self, group: Group, message: Message) -> None:
+        try:
+            group.step(message)
+        except CommitBeyondLog as lost:
+            self._quarantine(group, str(lost))
 
     def _quarantine(self, group: Group, reason: str) -> None:
         """Take a replica that lost acknowledged entries out of service, without a crash loop (RAFT_RULES 10)."""
@@ -388,6 +428,8 @@ class Node(Service):
             self._fatal(Failure())
             return
         self._send(turn.messages)
+        for installation in turn.installations:
+            self._snapshots.install(installation)
         if turn.records or (turn.written and self._writes_in_flight):
             self._writes_in_flight += 1
             self._wal.submit(turn.records, lambda: self._write_done(turn))
@@ -412,12 +454,22 @@ class Node(Service):
             group.durable(append, held, after)
         self._send(after.messages)
 
+    def _snapshot_installed(self, installation: Installation) -> None:
+        after = Turn()
+        installation.group.installed(installation.append, installation.held, after)
+        self._send(after.messages)
+
+    def _give(self, group: Group, replica_id: int, lane: Lane, item: Any) -> bool:
+        server = group.peers.get(replica_id)
+        return server is not None and self._transport.send(server, lane, item)
+
     def _send(self, messages: list[tuple[Group, Message]]) -> None:
-        send = self._transport.send
         for group, message in messages:
-            server = group.peers.get(message.to)
+            if message.type is MessageType.SNAPSHOT:
+                self._snapshots.start(group, message)
+                continue
             lane = Lane.CONTROL if message.type in _CONTROL_TYPES else Lane.DATA
-            if server is None or not send(server, lane, GroupMessage(group.group_id, message)):
+            if not self._give(group, message.to, lane, GroupMessage(group.group_id, message)):
                 group.unreachable(message)
 
     # ---- time -------------------------------------------------------------------------------------------------
@@ -432,11 +484,20 @@ class Node(Service):
         delay_seconds = max(0.0, self._next_tick_seconds - now_seconds)
         self._tick_call = self._clock.callLater(delay_seconds, self._tick)
         round_seconds_max = tick_seconds * self.times.election_ticks
+        self._ticks += 1
         try:
             for group in self._groups.values():
                 group.tick(now_seconds, round_seconds_max)
+            if self._ticks % TICKS_BETWEEN_COMPACTIONS == 0:
+                self._free_old_segments()
         except Exception:  # noqa: BLE001 - as above
             self._fatal(Failure())
+
+    def _free_old_segments(self) -> None:
+        """Compact the groups that hold segments of the log older than should be kept (RAFT_RULES 18)."""
+        for group_id in self._wal.pinning_groups():
+            if group_id in self._groups:
+                self._groups[group_id].compact(0)
 
     def _role_changed(self, group: Group) -> None:
         raft = group.raw.raft

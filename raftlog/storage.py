@@ -74,7 +74,8 @@ class MemoryLog:
         #: The last compacted entry, and the configuration as of it.
         self._snapshot = Snapshot()
         self._entries: list[Entry] = []
-        self._initial_conf_state = ConfState()
+        #: The configuration from each of these indexes on, ascending; the first one is the snapshot's.
+        self._conf_states: list[tuple[int, ConfState]] = [(0, ConfState())]
         #: Bytes of the entries held.
         self.size_bytes = 0
 
@@ -93,14 +94,14 @@ class MemoryLog:
         log._entries = list(entries)
         log.size_bytes = sum(map(entry_size, entries))
         applied = log._entries[: max(0, applied_index - snapshot.index)]
-        log._initial_conf_state = replay(snapshot.conf_state, applied)
+        log._conf_states = [(snapshot.index, snapshot.conf_state), *replay(snapshot.conf_state, applied)]
         return log
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
     def initial_state(self) -> tuple[HardState, ConfState]:
         """Return the hard state and the configuration as of the applied index."""
-        return self.hard_state, self._initial_conf_state
+        return self.hard_state, self._conf_states[-1][1]
 
     def first_index(self) -> int:
         """Return the first index that is held."""
@@ -162,19 +163,39 @@ class MemoryLog:
         self._entries.extend(entries)
         self.size_bytes += sum(map(entry_size, entries))
 
+    def note_conf_state(self, index: int, conf_state: ConfState) -> None:
+        """Remember that the change of membership at `index` was applied."""
+        self._conf_states.append((index, conf_state))
+
+    def conf_state_at(self, index: int) -> ConfState:
+        """Return the configuration as of `index`, which is applied and not compacted beyond."""
+        return next(state for since, state in reversed(self._conf_states) if since <= index)
+
     def compact(self, index: int, conf_state: ConfState) -> None:
-        """Drop entries up to `index`; `conf_state` is the configuration as of it."""
+        """Drop entries up to `index`, which are applied; `conf_state` is the configuration as of it."""
         if index <= self._snapshot.index:
             raise Compacted(f"entry {index} is compacted already, the log begins at {self.first_index()}")
         term = self.term(index)
         count = index - self._snapshot.index
         self.size_bytes -= sum(map(entry_size, self._entries[:count]))
         del self._entries[:count]
-        self._snapshot = Snapshot(index, term, conf_state, self._snapshot.data)
+        self._conf_states = [(index, conf_state), *(known for known in self._conf_states if known[0] > index)]
+        self._snapshot = Snapshot(index, term, conf_state)
+
+    def index_keeping(self, size_bytes: int) -> int:
+        """Return the index up to which entries can go if the newest `size_bytes` of them are to stay."""
+        excess = self.size_bytes - size_bytes
+        index = self._snapshot.index
+        for entry in self._entries:
+            excess -= entry_size(entry)
+            if excess < 0:
+                break
+            index = entry.index
+        return index
 
     def apply_snapshot(self, snapshot: Snapshot) -> None:
         """Forget everything and begin behind `snapshot`."""
         self._snapshot = snapshot
         self._entries = []
         self.size_bytes = 0
-        self._initial_conf_state = snapshot.conf_state
+        self._conf_states = [(snapshot.index, snapshot.conf_state)]
