@@ -112,10 +112,11 @@ class OsFile:
 
 
 class OsDirectory:
-    """A Directory of the operating system, which must exist."""
+    """A Directory of the operating system, which must exist. If it is `read_only`, so are the files in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_only: bool = False) -> None:
         self._path = path
+        self._access = os.O_RDONLY if read_only else os.O_RDWR
 
     def names(self) -> list[str]:
         """See Directory."""
@@ -123,7 +124,7 @@ class OsDirectory:
 
     def open(self, name: str) -> File:
         """See Directory."""
-        return OsFile(os.open(self._path / name, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC))
+        return OsFile(os.open(self._path / name, self._access | os.O_DSYNC | os.O_CLOEXEC))
 
     def create(self, name: str, length: int) -> File:
         """See Directory.

@@ -34,8 +34,8 @@ from raftlog.wal.space import Space
 from raftlog.wal.stage import Stage
 from raftlog.wal.wal import Wal
 
-#: A segment on a full disk: as much as the opening needs and a little for compactions.
-SMALL_SEGMENT_BYTES = 1 << 20
+#: What part of a segment makes do on a full disk, for a first few compactions.
+SMALL_SEGMENT_PART = 64
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ def _affordable_bytes(directory: Directory, space: Space, options: Options) -> i
     space.release()
     if directory.free_bytes() >= options.segment_bytes:
         return options.segment_bytes
-    return min(SMALL_SEGMENT_BYTES, options.segment_bytes)
+    return options.segment_bytes // SMALL_SEGMENT_PART
 
 
 def _cut(directory: Directory, name: str, end: int) -> None:
