@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.internet.task import react
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.task import deferLater, react
 
 from benchmarks.client import Clocks
 from benchmarks.door import UnexpectedAnswerError, UnreachableError, host_and_port
@@ -136,13 +137,14 @@ def _main(reactor: Any, options: Options, json: Path | None) -> Deferred[None]:
 
 async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
     clocks = Clocks(wall=time.perf_counter, cpu=time.process_time)
+    await deferLater(reactor, 0)  # from here on the reactor runs, and an interruption is not the end of the process
     try:
         with Bars(Console(stderr=True), clocks.wall) as bars:
             session = await hold_session(reactor, clocks, options, bars.display)
     except _REASONS as reason:
         sys.stderr.write(f"bench: {reason}\n")
         raise SystemExit(_EXIT_STOPPED) from reason
-    except CancelledError:
+    except (CancelledError, ConnectingCancelledError):
         raise SystemExit(_EXIT_INTERRUPTED) from None
     show(session, Console(width=None if sys.stdout.isatty() else _COLUMNS))
     if json is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 import msgspec
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed
+from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from benchmarks.http1 import MalformedResponseError, Response, ResponseParser
 from benchmarks.workloads import http_request
 
-_NO_ANSWER = (ConnectError, ConnectingCancelledError, ConnectionClosed, TimeoutError, MalformedResponseError)
+_NO_ANSWER = (ConnectError, ConnectionClosed, TimeoutError, MalformedResponseError)
 
 
 class UnexpectedAnswerError(Exception):
@@ -42,12 +42,15 @@ class Door:
         self.endpoint: IStreamClientEndpoint = TCP4ClientEndpoint(tcp, host, port)
 
     async def ask(self, method: str, path: str, body: object = None, *, deadline_seconds: float = 60.0) -> Response:
-        """Return the answer, whatever its status. Raises UnreachableError if there is none within the deadline."""
+        """Return the answer, whatever its status. Raises UnreachableError if there is none within the deadline.
+
+        Cancelled while connecting it fails with ConnectingCancelledError, else with CancelledError.
+        """
         exchange = _Exchange(http_request(method, path, self.host, body))
         connecting: Deferred[_Exchange] = connectProtocol(self.endpoint, exchange)
         try:
-            await connecting.addTimeout(deadline_seconds, self._reactor)
-            response: Response = await exchange.answer.addTimeout(deadline_seconds, self._reactor)
+            await connecting.addTimeout(deadline_seconds, self._reactor, _time_out)
+            response: Response = await exchange.answer.addTimeout(deadline_seconds, self._reactor, _time_out)
         except _NO_ANSWER as reason:
             raise UnreachableError(f"no answer to {method} {path} at {self.host}: {reason}") from reason
         finally:
@@ -68,6 +71,11 @@ class Door:
     async def rows_on(self, server: str) -> dict[str, list[Any]]:
         """Return what the replicas of a server hold, by shard."""
         return _without_status(await self.json("GET", f"/read/{quote(server, safe='')}"))
+
+
+def _time_out(outcome: object, seconds: float) -> NoReturn:
+    """Tell a deadline from a cancellation: a connection attempt fails in the same way from both."""
+    raise TimeoutError(f"{seconds:g} s are over")
 
 
 def _without_status(answer: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
@@ -113,3 +114,24 @@ async def answers(door: Door, method: str, path: str, body: object = None) -> bo
         return (await door.ask(method, path, body, deadline_seconds=10)).status == 200
     except UnreachableError:
         return False
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await work that goes on to its end even if its waiter is cancelled; the cancellation is raised after it."""
+    done = ensureDeferred(work)
+    try:
+        await _one_more_waiter(done)
+    except CancelledError:
+        await _one_more_waiter(done)
+        raise
+
+
+def _one_more_waiter(done: Deferred[None]) -> Deferred[None]:
+    waiter: Deferred[None] = Deferred()
+
+    def tell(outcome: Failure | None) -> None:
+        if not waiter.called:
+            waiter.callback(outcome)  # a Failure makes it fail
+
+    _ = done.addBoth(tell)
+    return waiter

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.client import Clocks, Watch
 from benchmarks.door import Door, host_and_port
 from benchmarks.machine import Machine, describe_machine
-from benchmarks.process import Child, answers, free_port
+from benchmarks.process import Child, answers, free_port, to_the_end
 from benchmarks.run import Options, Outcome, Pair, Run, Sender, measure_constant
 from benchmarks.spawn import Cluster
 from benchmarks.workloads import WORKLOADS, draw_records
@@ -102,7 +102,7 @@ class _Bench:
             await child.until(lambda: answers(door, "POST", "/write", {}), _START_SECONDS)
             yield door
         finally:
-            await child.stop()
+            await to_the_end(child.stop())
 
     @asynccontextmanager
     async def _target(self, number: int) -> AsyncIterator[tuple[Door, Cluster | None]]:
@@ -116,4 +116,4 @@ class _Bench:
             await cluster.start(self._workload)
             yield cluster.door, cluster
         finally:
-            await cluster.stop()
+            await to_the_end(cluster.stop())

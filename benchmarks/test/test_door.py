@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -87,3 +88,12 @@ class Deadlines(SynchronousTestCase):
         reactor.advance(5)
 
         self.failureResultOf(done, UnreachableError)
+
+    def test_cancelled(self) -> None:
+        """A cancelled request is not taken for one that nobody answers: a loop that waits for a server must end."""
+        reactor = MemoryReactorClock()
+        done = ensureDeferred(Door(reactor, "127.0.0.1", 1).ask("GET", "/status"))
+
+        done.cancel()
+
+        self.failureResultOf(done, ConnectingCancelledError)

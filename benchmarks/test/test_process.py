@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from twisted.trial.unittest import TestCase
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from benchmarks.door import Door
-from benchmarks.process import Child, StartError, answers, free_port
+from benchmarks.process import Child, StartError, answers, free_port, to_the_end
 
 
 class Children(TestCase):
@@ -66,6 +67,36 @@ class Children(TestCase):
         await child.stop()
 
         self.assertFalse(child.running)
+
+
+class Endings(SynchronousTestCase):
+    def test_cancelled_waiter(self) -> None:
+        """Work that must be finished goes on when its waiter is cancelled, which then ends as cancelled."""
+        first: Deferred[None] = Deferred()
+        done: list[str] = []
+
+        async def work() -> None:
+            await first
+            done.append("work")
+
+        waiter = ensureDeferred(to_the_end(work()))
+        waiter.cancel()
+        self.assertNoResult(waiter)
+
+        first.callback(None)
+
+        self.assertEqual(done, ["work"])
+        self.failureResultOf(waiter, CancelledError)
+
+    def test_failing_work(self) -> None:
+        """A failure of the work is its waiter's."""
+
+        async def work() -> None:
+            raise StartError("no")
+
+        waiter = ensureDeferred(to_the_end(work()))
+
+        self.failureResultOf(waiter, StartError)
 
 
 async def never() -> bool:
