@@ -19,7 +19,7 @@ from dbnode.errors import ApiError
 from dbnode.replica import Replica
 from dbnode.schema import Schema, schema_from_json
 from dbnode.serving import Serving
-from dbnode.store import Store
+from dbnode.store import SnapshotStore
 from dbnode.wire import GroupConfig, ManagedConfig
 from raftlog.errors import LostData
 from raftlog.link import Endpoint
@@ -62,7 +62,7 @@ class Host:
         node: Node,
         serving: Serving,
         links: PeerDirectory | None,
-        stores: Callable[[int, Schema], Store],
+        stores: Callable[[int, Schema], SnapshotStore],
         config_file: ConfigFile,
         tombstones: Iterable[int],
     ) -> None:

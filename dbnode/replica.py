@@ -15,7 +15,7 @@ from dbnode.apply import apply_items
 from dbnode.changes import Image, Page
 from dbnode.machine import Item, Machine, Outcome, command_from_bytes
 from dbnode.schema import Schema, rows_to_json
-from dbnode.store import Answer, Store
+from dbnode.store import Answer, Export, Import, SnapshotStore
 from dbnode.wire import Rows
 from raftlog.messages import Entry, EntryType
 
@@ -26,7 +26,7 @@ PAGE_BYTES_MAX = 4 << 20
 class Replica:
     """A raftlog StateMachine. `open` comes first; the group is opened after it."""
 
-    def __init__(self, group_id: int, replica_id: int, shard: str, schema: Schema, store: Store) -> None:
+    def __init__(self, group_id: int, replica_id: int, shard: str, schema: Schema, store: SnapshotStore) -> None:
         self.group_id = group_id
         self.replica_id = replica_id
         self.shard = shard
@@ -64,6 +64,18 @@ class Replica:
         outcomes: Any = apply_items(self._machine, self.store, items)
         return outcomes  # type: ignore[no-any-return]
 
+    def make_durable(self) -> Deferred[int]:
+        """See raftlog.group.StateMachine."""
+        return self.store.make_durable()
+
+    def export(self, chunk_bytes: int) -> Deferred[Export]:
+        """Begin a copy of rows, sessions and keys as they are now."""
+        return self.store.export(chunk_bytes)
+
+    def begin_import(self) -> Import:
+        """Begin to take in another replica's copy."""
+        return _MachineImport(self.store.begin_import(), self._machine)
+
     def read(self, request_id: int, low: int, high: int, limit: int, bytes_max: int) -> Answer[Rows]:
         """Return a page of the rows low..high as the store has them now."""
         bytes_max = min(bytes_max or PAGE_BYTES_MAX, PAGE_BYTES_MAX)
@@ -74,3 +86,24 @@ class Replica:
 
     def _rows(self, page: Page, request_id: int) -> Rows:
         return Rows(request_id, len(page.rows), rows_to_json(self.schema, page.rows), page.next)
+
+
+class _MachineImport:
+    """A copy on its way into a store, whose state the machine takes over in the end."""
+
+    def __init__(self, content: Import, machine: Machine) -> None:
+        self._content = content
+        self._machine = machine
+
+    def write(self, chunk: bytes) -> Deferred[None]:
+        return self._content.write(chunk)
+
+    def finish(self) -> Deferred[Image]:
+        return self._content.finish().addCallback(self._take_over)
+
+    def _take_over(self, image: Image) -> Image:
+        self._machine.restore(image)
+        return image
+
+    def abort(self) -> Deferred[None]:
+        return self._content.abort()

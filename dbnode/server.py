@@ -25,7 +25,7 @@ from dbnode.loopback import Loopback
 from dbnode.metrics import Metrics
 from dbnode.schema import Schema
 from dbnode.serving import ReplyPath, Serving
-from dbnode.store import Store
+from dbnode.store import SnapshotStore
 from dbnode.wire import Reply
 from raftlog.link import Lane, PeerLinks, Receive
 from raftlog.link.options import LinkCounters
@@ -66,7 +66,7 @@ class DatabaseServer:
         recovered: dict[int, RecoveredGroup],
         tombstones: Iterable[int],
         links_of: Callable[[Receive], ServerLinks] | None,
-        stores: Callable[[int, Schema], Store],
+        stores: Callable[[int, Schema], SnapshotStore],
         config_file: ConfigFile,
         fatal: Callable[[Failure], None],
         client_name: str,

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from lbnode.catalog import Catalog, Command, FoundCluster, Refused, apply
 from raftlog.errors import LostData
 from raftlog.messages import ConfState, Entry, EntryType
 from raftlog.node import Node
+from raftlog.transfer import Export, Import
 
 #: The catalog's group; shards' groups are counted from 1.
 CATALOG_GROUP_ID = 0
@@ -80,9 +81,58 @@ class CatalogMachine:
             self._changed(catalog)
         return results
 
+    def make_durable(self) -> Deferred[int]:
+        """Fire with the applied index: the file is synced with each change."""
+        return succeed(self.applied_index)
+
+    def export(self, chunk_bytes: int) -> Deferred[Export]:
+        """Copy the catalog, which is small, as one chunk."""
+        copy: Export = _CatalogExport(self._state.applied_index, msgspec.json.encode(self._state))
+        return succeed(copy)
+
+    def begin_import(self) -> Import:
+        """Begin to take another balancer's catalog in the place of this one."""
+        return _CatalogImport(self._take_over)
+
+    def _take_over(self, content: bytes) -> None:
+        self._keep(msgspec.json.decode(content, type=_State))
+        self._changed(self.catalog)
+
     def _keep(self, state: _State) -> None:
         replace_file(self._path, msgspec.json.format(msgspec.json.encode(state)))
         self._state = state
+
+
+class _CatalogExport:
+    """A copy of the catalog on its way out; see raftlog.transfer.Export."""
+
+    def __init__(self, applied_index: int, content: bytes) -> None:
+        self.applied_index = applied_index
+        self._chunks = [content]
+
+    def next_chunk(self) -> Deferred[bytes | None]:
+        return succeed(self._chunks.pop() if self._chunks else None)
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+class _CatalogImport:
+    """A copy of the catalog on its way in; see raftlog.transfer.Import."""
+
+    def __init__(self, take_over: Callable[[bytes], None]) -> None:
+        self._take_over = take_over
+        self._content = b""
+
+    def write(self, chunk: bytes) -> Deferred[None]:
+        self._content += chunk
+        return succeed(None)
+
+    def finish(self) -> Deferred[None]:
+        return maybeDeferred(self._take_over, self._content)
+
+    def abort(self) -> Deferred[None]:
+        return succeed(None)
 
 
 class CatalogGroup:
@@ -126,10 +176,10 @@ class CatalogGroup:
         return result
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replace a file by one with `content`, durably: after a crash it is the old one or the new one."""
     new = path.with_name(path.name + ".new")
-    with open(new, "wb") as file:
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
