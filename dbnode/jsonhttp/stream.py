@@ -39,13 +39,14 @@ async def stream(request: Request, streamed: Streamed) -> None:
 
 async def _rest(client: _Client, pages: AsyncIterator[bytes]) -> None:
     try:
+        await client.ready()
         while not client.gone:
-            await client.ready()
             page = await anext(pages, None)
             if page is None:
                 client.finish()
                 return
             client.write(page)
+            await client.ready()
     except Exception:  # noqa: BLE001 - half an answer is out: only an abort can tell the client
         _log.failure("a streamed answer failed midway; its connection is aborted")
         client.abort()
