@@ -19,6 +19,7 @@ from raftlog.wal import (
     Record,
     RecoveredGroup,
     Removed,
+    SnapshotIncoming,
     SnapshotInstalled,
     WalClosed,
     WalError,
@@ -42,6 +43,7 @@ def script() -> Iterator[list[Record]]:
         yield [Appended(2, HardState(2, 0, first), entries(first + 8, 2, term=2, size=40))]
         yield [Compacted(1, first + 7, 1, VOTERS), Compacted(2, first + 3, 1, VOTERS)]
         if turn == 4:
+            yield [SnapshotIncoming(2, Snapshot(50, 2, VOTERS))]
             yield [SnapshotInstalled(2, Snapshot(50, 2, VOTERS), HardState(2, 0, 50))]
             yield [Removed(1, 10)]
             yield [*born(1, 11), SnapshotInstalled(1, Snapshot(50, 1, VOTERS), HardState(1, 0, 50))]

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.messages import ConfState, HardState, Snapshot
 from raftlog.test.wal_fixture import VOTERS, SteppedLog, born, entries, small_options
-from raftlog.wal import Appended, Compacted, Created, Removed, SnapshotInstalled
+from raftlog.wal import Appended, Compacted, Created, Removed, SnapshotIncoming, SnapshotInstalled
 from raftlog.wal.__main__ import main
 from raftlog.wal.inspect import inspect
 
@@ -20,10 +20,11 @@ FIRST = "0000000000000001.wal"
 class InspectTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Begin with a log of two segments that has one record of each kind."""
-        self.log = SteppedLog(options=small_options(segment_bytes=700))
+        self.log = SteppedLog(options=small_options(segment_bytes=800))
         self.log.write([*born(1), Appended(1, HardState(2, 3, 2), entries(1, 4, term=2))])
         self.log.write([Compacted(1, 2, 2, VOTERS), *born(2), Removed(2, 20)])
         self.log.write([Created(3, 30, ConfState((1, 2), (4,), (1, 3)))])
+        self.log.submit([SnapshotIncoming(3, Snapshot(9, 1, VOTERS))])
         self.log.write([SnapshotInstalled(3, Snapshot(9, 1, VOTERS), HardState(1, 0, 9))])
         self.log.write([Appended(1, None, entries(5, 3, term=2, size=50))])
         self.assertEqual(len(self.log.segments()), 2)
@@ -40,7 +41,7 @@ class InspectTests(SynchronousTestCase):
         """Every segment, group and tombstone is listed, and the verdict comes last."""
         text = self.inspect(whole=True)
 
-        self.assertRegex(text, FIRST + r": format 1, 5 rounds from number 1 on, \d+ records, \d+ of 700 bytes used")
+        self.assertRegex(text, FIRST + r": format 1, 5 rounds from number 1 on, \d+ records, \d+ of 800 bytes used")
         self.assertIn(
             "group 1: replica 10, term 2, vote 3, commit 2, voters [1, 2, 3] at index 2,"
             " entries 3 (term 2) to 7 (term 2), ",
@@ -61,6 +62,7 @@ class InspectTests(SynchronousTestCase):
             "round 3: group 1 compacted to index 2 of term 2",
             "round 3: group 2: replica 20 destroyed",
             "round 4: group 3 created as replica 30, voters [1, 2] outgoing [1, 3] learners [4]",
+            "round 5: group 3: about to install a snapshot at 9",
             "round 5: group 3: snapshot at 9, term 1, vote none, commit 9",
             "round 6: group 1 restated as replica 10, entries 3 to 4 (0 of them here)",
             "round 7: group 1: hard state as before, entries 5 (term 2) to 7 (term 2)",

@@ -13,6 +13,7 @@ from raftlog.messages import ConfState, Entry, HardState
 from raftlog.wal.directory import Directory, segment_name, segment_numbers
 from raftlog.wal.errors import InvalidRecord, WalDamaged, WalError
 from raftlog.wal.framing import FORMAT_VERSION, SegmentHeader
+from raftlog.wal.image import Images
 from raftlog.wal.records import (
     AnyRecord,
     Appended,
@@ -21,9 +22,9 @@ from raftlog.wal.records import (
     GroupRestated,
     Removed,
     SegmentOpened,
+    SnapshotIncoming,
     SnapshotInstalled,
 )
-from raftlog.wal.image import Images
 from raftlog.wal.recovery import decode_round, read_headers, recover, segment_rounds
 
 WHAT_DAMAGE_MEANS = """\
@@ -93,6 +94,8 @@ def _describe_record(record: AnyRecord) -> str:
             return f"{what} compacted to index {record.index} of term {record.term}"
         case SnapshotInstalled():
             return f"{what}: snapshot at {record.snapshot.index}, {_describe_hard_state(record.hard_state)}"
+        case SnapshotIncoming():
+            return f"{what}: about to install a snapshot at {record.snapshot.index}"
         case Removed():
             return f"{what}: replica {record.replica_id} destroyed"
         case SegmentOpened():
