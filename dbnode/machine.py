@@ -26,7 +26,6 @@ from dbnode.wire import (
     Batch,
     Command,
     Operation,
-    Row,
     Update,
     Write,
 )
@@ -142,14 +141,12 @@ def _execute(
 
 def _fits(operation: Operation, width: int) -> bool:
     if isinstance(operation, Write):
-        known = ON_CONFLICT_ERROR <= operation.on_conflict <= ON_CONFLICT_REPLACE
-        return known and all(_is_row(row, width) for row in operation.rows)
+        for row in operation.rows:
+            if len(row) != width or type(row[0]) is not int or not storable(row):
+                return False
+        return ON_CONFLICT_ERROR <= operation.on_conflict <= ON_CONFLICT_REPLACE
     if not INT64_MIN <= operation.id <= INT64_MAX:
         return False
     if isinstance(operation, Update):
         return all(0 < place < width for place in operation.changes) and storable(operation.changes.values())
     return True
-
-
-def _is_row(row: Row, width: int) -> bool:
-    return len(row) == width and type(row[0]) is int and storable(row)

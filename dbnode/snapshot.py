@@ -1,9 +1,10 @@
 """What a copy of a store looks like on its way: a run of chunks, the same for every engine.
 
 Each chunk is a MessagePack array [kind, items]. Kinds come in the order of `_Kind`: one header, then rows by id,
-sessions, results and idempotency keys in as many chunks as they need, then one end with the checksum of all chunks
-before it. The position is that of one transaction, so rows and sessions belong together (RAFT_RULES 8). The rows'
-digest depends on nothing but the rows: replicas with equal rows have equal digests, on any engine.
+sessions, results and idempotency keys in as many chunks as they need, then one end with the rows' digest and a
+checksum of all that came before. The position is that of one transaction, so rows and sessions belong together
+(RAFT_RULES 8). The digest depends on nothing but the rows: replicas with equal rows have equal digests, whatever
+stored them.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ def chunks(content: Content, chunk_bytes: int) -> Iterator[bytes]:
             chunk = _chunk(kind, packed, count)
             checksum.update(chunk)
             yield chunk
-    yield _chunk(_Kind.END, _encode(_End(checksum.digest(), rows_digest.digest())), 1)
+    digest = rows_digest.digest()
+    checksum.update(digest)
+    yield _chunk(_Kind.END, _encode(_End(checksum.digest(), digest)), 1)
 
 
 class SnapshotReader:
@@ -174,6 +177,7 @@ class SnapshotReader:
         self._rows += len(rows)
 
     def _check_end(self, end: _End) -> None:
+        self._checksum.update(end.rows_digest)
         if end.checksum != self._checksum.digest():
             raise SnapshotError("the checksum of the copy does not match its chunks")
         if self._rows != self._position.row_count:

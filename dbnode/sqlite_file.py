@@ -33,20 +33,22 @@ LOCK_TIMEOUT_SECONDS = 0.05
 #: Expired idempotency keys removed per new one; more than 1, so that removal keeps up.
 EXPIRED_PER_KEY = 4
 
+# What changes with every commit is kept close together: each page that a commit touches costs about as much as a row.
+# In `state` a session's row has sequence 0, its results have theirs, and the position stands before all.
 _CREATE = (
-    "CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), columns TEXT NOT NULL,"
-    " applied_index INTEGER NOT NULL, clock_ms INTEGER NOT NULL, row_count INTEGER NOT NULL)",
-    "CREATE TABLE sessions (name TEXT PRIMARY KEY, last_index INTEGER NOT NULL, acknowledged INTEGER NOT NULL,"
-    " clock_offset_ms INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE results (session TEXT NOT NULL, sequence INTEGER NOT NULL, results BLOB NOT NULL,"
+    "CREATE TABLE about (columns TEXT NOT NULL)",
+    "CREATE TABLE state (session TEXT NOT NULL, sequence INTEGER NOT NULL, data BLOB NOT NULL,"
     " PRIMARY KEY (session, sequence)) WITHOUT ROWID",
     "CREATE TABLE keys (key TEXT PRIMARY KEY, record BLOB NOT NULL, expires_ms INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE INDEX keys_by_expiry ON keys (expires_ms)",
 )
+_POSITION = ("", -1)
 _BOOLEANS: dict[bool | bytes, bool | bytes] = {False: b"\0", True: b"\1", b"\0": False, b"\1": True}
 
 _encode = msgspec.msgpack.Encoder().encode
 _encode_ids = msgspec.json.Encoder().encode
+_decode_position = msgspec.msgpack.Decoder(Position).decode
+_decode_mark = msgspec.msgpack.Decoder(SessionMark).decode
 _decode_results = msgspec.msgpack.Decoder(Results).decode
 _decode_record = msgspec.msgpack.Decoder(KeyRecord).decode
 
@@ -118,25 +120,23 @@ class Statements:
         version = _number(connection, "PRAGMA user_version")
         if version != FORMAT:
             raise WrongFileError(f"{path} has format {version}; this release reads {FORMAT}")
-        columns = connection.execute("SELECT columns FROM state").fetchone()[0]
+        columns = connection.execute("SELECT columns FROM about").fetchone()[0]
         if columns != self._columns_text():
             raise WrongFileError(f"{path} holds a table of {columns}, not of {self._columns_text()}")
         connection.execute(f"PRAGMA journal_mode = {journal_mode}")
 
     def image(self, connection: sqlite3.Connection) -> Image:
         """Read what a machine keeps in memory."""
-        return Image(self.position(connection), dict(_sessions(connection)), _results_by_place(connection))
-
-    def position(self, connection: sqlite3.Connection) -> Position:
-        """Read the position."""
-        return Position(*connection.execute("SELECT applied_index, clock_ms, row_count FROM state").fetchone())
+        results = {(name, sequence): found for name, sequence, found in _results(connection)}
+        return Image(_position(connection), dict(_sessions(connection)), results)
 
     def _create(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         for statement in (*_CREATE, self._create_rows, f"PRAGMA user_version = {FORMAT}"):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("INSERT INTO state VALUES (1, ?, 0, 0, 0)", (self._columns_text(),))
+        connection.execute("INSERT INTO about VALUES (?)", (self._columns_text(),))
+        connection.execute("INSERT INTO state VALUES (?, ?, ?)", (*_POSITION, _encode(Position())))
         connection.execute("COMMIT")
 
     def _columns_text(self) -> str:
@@ -173,7 +173,7 @@ class Statements:
         """Return everything, as of the transaction that the connection is in."""
         rows = (_row_out(row) for row in connection.execute("SELECT * FROM rows ORDER BY id"))
         keys = ((key, _decode_record(record)) for key, record in connection.execute("SELECT key, record FROM keys"))
-        return Content(self._schema, self.position(connection), rows, _sessions(connection), _results(connection), keys)
+        return Content(self._schema, _position(connection), rows, _sessions(connection), _results(connection), keys)
 
     # ---- writing ----------------------------------------------------------------------------------------------
 
@@ -195,32 +195,22 @@ class Statements:
         if changes.deletes:
             connection.executemany("DELETE FROM rows WHERE id = ?", [(id_,) for id_ in changes.deletes])
         if changes.closed:
-            names = [(name,) for name in changes.closed]
-            connection.executemany("DELETE FROM sessions WHERE name = ?", names)
-            connection.executemany("DELETE FROM results WHERE session = ?", names)
-        if changes.sessions:
-            _write_sessions(connection, changes.sessions)
-        if changes.results:
-            connection.executemany(
-                "INSERT OR REPLACE INTO results VALUES (?, ?, ?)",
-                [(name, sequence, _encode(found)) for (name, sequence), found in changes.results.items()],
-            )
+            connection.executemany("DELETE FROM state WHERE session = ?", [(name,) for name in changes.closed])
         if changes.keys:
             _write_keys(connection, changes.keys, changes.position.clock_ms)
-        position = changes.position
-        connection.execute(
-            "UPDATE state SET applied_index = ?, clock_ms = ?, row_count = ?",
-            (position.applied_index, position.clock_ms, position.row_count),
-        )
+        _write_state(connection, changes)
 
 
-def _write_sessions(connection: sqlite3.Connection, sessions: dict[str, SessionMark]) -> None:
-    for name, mark in sessions.items():
+def _write_state(connection: sqlite3.Connection, changes: Changes) -> None:
+    state = [(*_POSITION, _encode(changes.position))]
+    for name, mark in changes.sessions.items():
+        state.append((name, 0, _encode(mark)))
         connection.execute(
-            "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)",
-            (name, mark.last_index, mark.acknowledged, mark.clock_offset_ms),
+            "DELETE FROM state WHERE session = ? AND sequence BETWEEN 1 AND ?", (name, mark.acknowledged)
         )
-        connection.execute("DELETE FROM results WHERE session = ? AND sequence <= ?", (name, mark.acknowledged))
+    for (name, sequence), found in changes.results.items():
+        state.append((name, sequence, _encode(found)))
+    connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", state)
 
 
 def _write_keys(connection: sqlite3.Connection, keys: dict[str, KeyRecord], clock_ms: int) -> None:
@@ -234,18 +224,19 @@ def _write_keys(connection: sqlite3.Connection, keys: dict[str, KeyRecord], cloc
     )
 
 
+def _position(connection: sqlite3.Connection) -> Position:
+    query = "SELECT data FROM state WHERE session = ? AND sequence = ?"
+    return _decode_position(connection.execute(query, _POSITION).fetchone()[0])
+
+
 def _sessions(connection: sqlite3.Connection) -> Iterator[tuple[str, SessionMark]]:
-    for name, *mark in connection.execute("SELECT * FROM sessions ORDER BY name"):
-        yield name, SessionMark(*mark)
+    for name, data in connection.execute("SELECT session, data FROM state WHERE sequence = 0 ORDER BY session"):
+        yield name, _decode_mark(data)
 
 
 def _results(connection: sqlite3.Connection) -> Iterator[tuple[str, int, Results]]:
-    for name, sequence, found in connection.execute("SELECT * FROM results ORDER BY session, sequence"):
-        yield name, sequence, _decode_results(found)
-
-
-def _results_by_place(connection: sqlite3.Connection) -> dict[tuple[str, int], Results]:
-    return {(name, sequence): found for name, sequence, found in _results(connection)}
+    for name, sequence, data in connection.execute("SELECT * FROM state WHERE sequence > 0 ORDER BY session, sequence"):
+        yield name, sequence, _decode_results(data)
 
 
 def _row_in(row: Row) -> Row:
