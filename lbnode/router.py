@@ -80,6 +80,7 @@ class Router(Service):
         self._routes: Routes | None = None
         self._by_group: dict[int, Route] = {}
         self._peers: dict[str, Endpoint] = {}
+        self._stopping = False
         self._read_count = 0
         #: Reads that wait for an answer.
         self.reads_waiting = 0
@@ -105,8 +106,10 @@ class Router(Service):
             self._routes = Routes(layout.schema, self._by_group.values(), servers)
 
     def routes(self) -> Routes:
-        """Return the table as it is now; raises ApiError `not_initialised` (409) before /init."""
+        """Return the table as it is now; raises ApiError `not_initialised` (409) before /init, `stopping` (503)."""
         if self._routes is None:
+            if self._stopping:
+                raise ApiError("stopping", "this balancer stops; try again", status=503, retry_after_seconds=1)
             raise ApiError("not_initialised", "there is no table yet; POST /init makes one", status=409)
         return self._routes
 
@@ -149,7 +152,8 @@ class Router(Service):
 
     def stopService(self) -> None:
         """Give up what waits."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
+        self._stopping = True
         self.configure(None)
 
     def _route(self, shard: ShardLayout, previous: Route | None) -> Route:

@@ -128,12 +128,14 @@ def layout(
     return Layout("cluster", schema, tuple(shards), addresses)
 
 
-def router_over(shards: MemoryShards, options: RouterOptions | None = None) -> Router:
+def router_over(
+    shards: MemoryShards, options: RouterOptions | None = None, directory: MemoryDirectory | None = None
+) -> Router:
     """Return a router without a layout."""
     return Router(
         shards.clock,
         shards,
-        MemoryDirectory(),
+        directory or MemoryDirectory(),
         random.Random(1),
         client_name="balancer",
         options=options or RouterOptions(),

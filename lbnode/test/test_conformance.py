@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 from lbnode.test import contract
-from lbnode.test.balancer import MemoryBalancer
 from lbnode.test.door import Door, MemoryDoor, UrlDoor
+from lbnode.test.memory_balancer import MemoryBalancer
 
 
 class _BehindKlein(contract.ConformanceCase):

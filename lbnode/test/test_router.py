@@ -1,0 +1,278 @@
+"""The router: held and retried, bounded, spread, and what a change of the layout does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
+from dbnode.errors import ApiError
+from dbnode.wire import LINEARIZABLE, Delete, NotFound, Propose, Read, Rows, Stored, Write
+from lbnode.layout import Layout, ShardLayout
+from lbnode.router import Router, RouterOptions
+from lbnode.test.shards import STUDENTS, MemoryDirectory, MemoryShards, layout, router_over
+
+SERVERS = {"Server0", "Server1", "Server2"}
+
+
+class RouterCase(SynchronousTestCase):
+    """A router over two shards of ten ids on three servers."""
+
+    options = RouterOptions()
+
+    def setUp(self) -> None:
+        """Make the router, and tell it the layout."""
+        self.clock = Clock()
+        self.shards = MemoryShards(self.clock)
+        self.router: Router = router_over(self.shards, self.options)
+        self.layout = layout(10, 10)
+        self.router.configure(self.layout)
+
+    def write(self, key: int) -> Deferred[Any]:
+        """Begin to store one row."""
+        route = self.router.routes().find_row(key)
+        return self.router.change(route, Write(((key, "x", 1),)))
+
+    def read(self, key: int, consistency: int = LINEARIZABLE) -> Deferred[Rows]:
+        """Begin to read one row."""
+        route = self.router.routes().find_row(key)
+        return self.router.read(route, key, key, 0, consistency)
+
+    def begin_reads(self, count: int) -> list[Deferred[Rows]]:
+        """Begin so many reads of one shard."""
+        return [self.read(7) for _ in range(count)]
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass in small steps."""
+        self.clock.pump([0.01] * int(seconds * 100))
+
+    def asked(self, kind: type[Propose] | type[Read]) -> list[str]:
+        """Return whom requests of a kind were sent to."""
+        return [server for server, request in self.shards.asked if isinstance(request, kind)]
+
+
+class Reads(RouterCase):
+    def test_spread_over_all_replicas(self) -> None:
+        """Reads of one shard go to its three replicas, to none of them more than 40 %."""
+        self.begin_reads(300)
+
+        counts = Counter(self.asked(Read))
+
+        self.assertEqual(counts.keys(), SERVERS)
+        self.assertLess(max(counts.values()), 120)
+
+    def test_replica_that_is_gone(self) -> None:
+        """A read moves on to the next server of the ring at once."""
+        self.shards.gone = {"Server0", "Server1"}
+
+        pages = self.begin_reads(10)
+        self.pass_time(0.02)
+
+        for page in pages:
+            self.assertEqual(self.successResultOf(page).count, 0)
+
+    def test_replica_that_is_silent_costs_one_attempt(self) -> None:
+        """After one read waited for a silent server in vain, the next ones ask it last, until it may be well again."""
+        self.shards.silent = {"Server1"}
+        first = self.begin_reads(10)
+        self.pass_time(2.1)
+        self.shards.asked.clear()
+
+        self.begin_reads(10)
+        asked_meanwhile = set(self.asked(Read))
+        self.pass_time(1.1)
+        self.begin_reads(10)
+
+        for page in first:
+            self.successResultOf(page)
+        self.assertEqual(asked_meanwhile, {"Server0", "Server2"})
+        self.assertEqual(set(self.asked(Read)), SERVERS)
+
+    def test_held_while_there_is_no_leader(self) -> None:
+        """A read waits for a leader and is answered when there is one."""
+        self.shards.leaderless = {1}
+        page = self.read(7)
+        self.pass_time(3)
+        self.assertNoResult(page)
+
+        self.shards.leaderless = set()
+        self.pass_time(0.2)
+
+        self.assertEqual(self.successResultOf(page).count, 0)
+
+    def test_deadline(self) -> None:
+        """A shard without a leader fails its reads at the deadline with 503; the other shard's go on."""
+        self.shards.leaderless = {1}
+        page, other = self.read(7), self.read(17)
+
+        self.pass_time(10.5)
+
+        error = self.failureResultOf(page, ApiError).value
+        self.assertEqual((error.status, error.code, error.retry_after_seconds), (503, "no_quorum", 1))
+        self.assertIn("sh1", error.text)
+        self.successResultOf(other)
+        self.assertEqual(self.router.reads_waiting, 0)
+
+    def test_cancelled_read_is_not_waited_for(self) -> None:
+        """A reader who goes away is not counted any more, and nothing is asked for him any more."""
+        self.shards.gone = SERVERS
+        page = self.read(7)
+
+        page.cancel()
+        self.pass_time(0.1)
+        asked = len(self.shards.asked)
+        self.pass_time(1)
+
+        self.failureResultOf(page, CancelledError)
+        self.assertEqual((self.router.reads_waiting, len(self.shards.asked)), (0, asked))
+
+
+class Bounds(RouterCase):
+    options = RouterOptions(
+        reads_waiting_max=3, session=SessionOptions(queue_operations_max=3, batches_in_flight_max=1)
+    )
+
+    def test_too_many_reads(self) -> None:
+        """What would wait beyond the limit is refused at once, and the limit is free again afterwards."""
+        waiting = self.begin_reads(3)
+
+        error = self.failureResultOf(self.read(7), ApiError).value
+        self.pass_time(0.02)
+        later = self.read(7)
+        self.pass_time(0.02)
+
+        self.assertEqual((error.status, error.code, error.retry_after_seconds), (503, "overloaded", 1))
+        for page in (*waiting, later):
+            self.successResultOf(page)
+
+    def test_too_many_changes(self) -> None:
+        """A full queue refuses a change at once; nothing of it is applied."""
+        waiting = [self.write(key) for key in range(3)]
+
+        error = self.failureResultOf(self.write(3), NotApplied).value
+        self.pass_time(0.02)
+
+        self.assertEqual(error.code, "overloaded")
+        self.assertEqual([self.successResultOf(one) for one in waiting], [Stored(1)] * 3)
+
+
+class Changes(RouterCase):
+    def test_changes_of_one_turn_travel_together(self) -> None:
+        """A hundred clients cost one frame to their shard's leader, not a hundred."""
+        outcomes = [self.router.change(self.router.routes().find_row(3), Delete(3)) for _ in range(100)]
+
+        self.pass_time(0.05)
+
+        self.assertEqual([self.successResultOf(one) for one in outcomes], [NotFound()] * 100)
+        self.assertLess(len(self.asked(Propose)), 5)
+
+    def test_held_while_there_is_no_leader(self) -> None:
+        """A change waits for a leader and is applied once when there is one."""
+        self.shards.leaderless = {1}
+        outcome = self.write(7)
+        self.pass_time(3)
+        self.assertNoResult(outcome)
+
+        self.shards.leaderless = set()
+        self.pass_time(0.2)
+
+        self.assertEqual(self.successResultOf(outcome), Stored(1))
+
+    def test_deadline_with_certainty(self) -> None:
+        """A shard that refused to the end has certainly not applied the change."""
+        self.shards.leaderless = {1}
+        outcome = self.write(7)
+
+        self.pass_time(10.5)
+
+        self.failureResultOf(outcome, NotApplied)
+
+    def test_deadline_without_certainty(self) -> None:
+        """A shard that took the change and never said what became of it leaves its outcome unknown."""
+        self.successResultOf(self.settled(self.write(1)))
+        self.shards.forgetful = {1}
+        outcome = self.write(7)
+
+        self.pass_time(10.5)
+
+        self.failureResultOf(outcome, OutcomeUnknown)
+
+    def test_lost_reply_is_no_second_write(self) -> None:
+        """A change whose reply was lost is sent again and answered with its first outcome."""
+        self.successResultOf(self.settled(self.write(1)))
+        self.shards.forgetful = {1}
+        outcome = self.write(7)
+        self.pass_time(1)
+        self.shards.forgetful = set()
+
+        self.pass_time(2)
+
+        self.assertEqual(self.successResultOf(outcome), Stored(1))
+
+    def settled(self, outcome: Deferred[Any]) -> Deferred[Any]:
+        """Let a change come to its end."""
+        self.pass_time(0.05)
+        return outcome
+
+
+class Layouts(RouterCase):
+    def test_without_a_table(self) -> None:
+        """Before there is a layout, and after it was taken away, there is no table."""
+        router = router_over(self.shards)
+        self.router.configure(None)
+
+        for one in (router, self.router):
+            error = self.assertRaises(ApiError, one.routes)
+            self.assertEqual((error.status, error.code), (409, "not_initialised"))
+
+    def test_servers_are_dialled(self) -> None:
+        """The links' directory follows the layout: new addresses are set, servers that went are removed."""
+        directory = MemoryDirectory()
+        router = router_over(self.shards, directory=directory)
+
+        router.configure(layout(10))
+        first = dict(directory.peers)
+        router.configure(layout(10, servers=("Server1", "Server5")))
+
+        self.assertEqual(first.keys(), SERVERS)
+        self.assertEqual(first["Server1"].port, 7001)
+        self.assertEqual(
+            {name: endpoint.port for name, endpoint in directory.peers.items()}, {"Server1": 7000, "Server5": 7001}
+        )
+
+    def test_shards_that_stay_keep_what_waits(self) -> None:
+        """A change that waits when the layout changes is applied if its shard is still there, else it failed."""
+        staying, going = self.write(7), self.write(17)
+
+        self.router.configure(layout(10))
+        self.pass_time(0.05)
+
+        self.assertEqual(self.successResultOf(staying), Stored(1))
+        self.failureResultOf(going, NotApplied)
+
+    def test_reads_follow_the_replicas(self) -> None:
+        """After a replica moved, its old server is asked no more and its new one is."""
+        first = self.layout.shards[0]
+        moved = ShardLayout(
+            first.group_id, first.shard, first.low, first.size, {10: "Server0", 11: "Server1", 99: "New"}
+        )
+        self.router.configure(Layout("cluster", STUDENTS, (moved,), self.layout.servers))
+
+        self.begin_reads(50)
+
+        self.assertEqual(set(self.asked(Read)), {"Server0", "Server1", "New"})
+
+    def test_stopping_gives_up_what_waits(self) -> None:
+        """When the service stops every waiter hears of it, and new requests are refused."""
+        self.shards.leaderless = {1}
+        outcome = self.write(7)
+        self.pass_time(0.1)
+
+        self.router.stopService()
+
+        self.failureResultOf(outcome, NotApplied)
+        self.assertEqual(self.assertRaises(ApiError, self.router.routes).code, "stopping")
