@@ -10,7 +10,7 @@ from dbnode.changes import Page
 from dbnode.wire import Row
 
 #: Rows fetched between two looks at the size of a page.
-ROWS_PER_FETCH = 64
+ROWS_PER_FETCH = 128
 
 _encode = msgspec.msgpack.Encoder().encode
 

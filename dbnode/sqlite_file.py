@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from dbnode.changes import Changes, Image, KeyRecord, Loaded, Page, Position, Results, SessionMark
-from dbnode.paging import take_page
+from dbnode.paging import ROWS_PER_FETCH, take_page
 from dbnode.schema import Schema
 from dbnode.snapshot import Content
 from dbnode.store import DiskFailedError, StoreError, WrongFileError
@@ -43,7 +43,7 @@ _CREATE = (
     "CREATE INDEX keys_by_expiry ON keys (expires_ms)",
 )
 _POSITION = ("", -1)
-_BOOLEANS: dict[bool | bytes, bool | bytes] = {False: b"\0", True: b"\1", b"\0": False, b"\1": True}
+_BOOLEANS: dict[object, bool | bytes] = {False: b"\0", True: b"\1", b"\0": False, b"\1": True}
 
 _encode = msgspec.msgpack.Encoder().encode
 _encode_ids = msgspec.json.Encoder().encode
@@ -171,7 +171,8 @@ class Statements:
 
     def content(self, connection: sqlite3.Connection) -> Content:
         """Return everything, as of the transaction that the connection is in."""
-        rows = (_row_out(row) for row in connection.execute("SELECT * FROM rows ORDER BY id"))
+        cursor = connection.execute("SELECT * FROM rows ORDER BY id")
+        rows = (row for block in iter(lambda: cursor.fetchmany(ROWS_PER_FETCH), []) for row in _rows_out(block))
         keys = ((key, _decode_record(record)) for key, record in connection.execute("SELECT key, record FROM keys"))
         return Content(self._schema, _position(connection), rows, _sessions(connection), _results(connection), keys)
 
@@ -191,7 +192,7 @@ class Statements:
     def write(self, connection: sqlite3.Connection, changes: Changes) -> None:
         """Make the changes in the transaction that the connection is in."""
         if changes.upserts:
-            connection.executemany(self._upsert, [_row_in(row) for row in changes.upserts])
+            connection.executemany(self._upsert, _rows_in(changes.upserts))
         if changes.deletes:
             connection.executemany("DELETE FROM rows WHERE id = ?", [(id_,) for id_ in changes.deletes])
         if changes.closed:
@@ -239,20 +240,16 @@ def _results(connection: sqlite3.Connection) -> Iterator[tuple[str, int, Results
         yield name, sequence, _decode_results(data)
 
 
-def _row_in(row: Row) -> Row:
-    if bool in map(type, row):
-        return tuple([_BOOLEANS[value] if type(value) is bool else value for value in row])
-    return row
-
-
-def _row_out(row: Row) -> Row:
-    if bytes in map(type, row):
-        return tuple([_BOOLEANS[value] if type(value) is bytes else value for value in row])
-    return row
+def _rows_in(rows: list[Row]) -> list[Row]:
+    return [row if bool not in map(type, row) else _replaced(row, bool) for row in rows]
 
 
 def _rows_out(rows: list[Row]) -> list[Row]:
-    return [_row_out(row) for row in rows]
+    return [row if bytes not in map(type, row) else _replaced(row, bytes) for row in rows]
+
+
+def _replaced(row: Row, kind: type) -> Row:
+    return tuple([_BOOLEANS[value] if type(value) is kind else value for value in row])
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:

@@ -157,7 +157,7 @@ class StoreSuite(Case):
         """A page stops at its limit and names the id to go on from, unless nothing is left."""
         store = self.opened(wrote(1, *((id_, "x", 0) for id_ in range(0, 400, 2)), row_count=200))
 
-        for limit in (1, 63, 64, 65, 199):
+        for limit in (1, 127, 128, 129, 199):
             page = self.value(store.scan(0, 1000, limit, 0))
             self.assertEqual((len(page.rows), page.next), (limit, limit * 2))
         for limit in (200, 201):
@@ -173,7 +173,7 @@ class StoreSuite(Case):
         low: int | None = 0
         while low is not None:
             page = self.value(store.scan(low, 699, 0, 100_000))
-            self.assertTrue(0 < len(page.rows) <= 128)
+            self.assertTrue(0 < len(page.rows) <= 256)
             found += page.rows
             low = page.next
 
