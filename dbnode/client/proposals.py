@@ -86,6 +86,7 @@ class Proposals:
         self._next = 0
         self._pausing: list[Proposal] = []
         self._pause_call: IDelayedCall | None = None
+        self._stopped = False
         #: The server believed to lead, "" if none is known.
         self.leader = ""
 
@@ -108,6 +109,7 @@ class Proposals:
 
     def stop(self) -> None:
         """Give up everything (the process ends)."""
+        self._stopped = True
         if self._pause_call is not None:
             self._pause_call.cancel()
             self._pause_call = None
@@ -171,6 +173,9 @@ class Proposals:
             self._next += 1
 
     def _again(self, proposal: Proposal, *, at_once: bool) -> None:
+        if self._stopped:
+            _give_up(proposal, "this process stops")
+            return
         proposal.hops += 1
         if at_once and proposal.hops <= len(self._servers):
             self._attempt(proposal)

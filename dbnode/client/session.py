@@ -34,6 +34,9 @@ from dbnode.wire import (
     encode_command,
 )
 
+#: An attempt that is under way at the deadline is waited for so long: its answer may make the outcome certain.
+_GRACE_SECONDS = 0.1
+
 
 class SessionOptions(msgspec.Struct, frozen=True):
     """Bounds of one shard's pipeline. Operations beyond the queue fail at once as overloaded."""
@@ -285,6 +288,8 @@ class ShardSession:
         """
         late = [queued for queued in batch.operations if queued.deadline_seconds <= now_seconds]
         if batch.proposal.maybe_applied:
+            if not batch.proposal.doubtful and now_seconds < late[0].deadline_seconds + _GRACE_SECONDS:
+                return
             _fail(late, OutcomeUnknown(UNAVAILABLE, "no answer in time"))
             return
         self._proposals.withdraw(batch.proposal)

@@ -1,0 +1,342 @@
+"""A shard session: batches, retries under one sequence, and the three ways in which an operation ends."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
+from dbnode.test.client_rig import GROUP, ClientRig, delete
+from dbnode.wire import (
+    NOT_LEADER,
+    OVERLOADED,
+    UNAVAILABLE,
+    UNKNOWN_SESSION,
+    Applied,
+    Batch,
+    Done,
+    NotFound,
+    OpenSession,
+    Propose,
+    Refused,
+    Reply,
+    decode_command,
+)
+
+
+class BatchTests(SynchronousTestCase):
+    """How operations become batches, with A as the leader."""
+
+    def setUp(self) -> None:
+        """Connect a client."""
+        self.rig = ClientRig()
+        self.leader = self.rig.servers["A"]
+
+    def test_operations_of_one_turn_travel_in_one_batch(self) -> None:
+        """The session is opened first; what is submitted together is one command, encoded as wire.Batch."""
+        session = self.rig.session()
+        outcomes = [session.submit(delete(key), 10) for key in (1, 2, 3)]
+        self.rig.settle()
+
+        self.assertEqual(
+            self.leader.commands,
+            [OpenSession("client/7/1", 0), Batch("client/7/1", 1, 0, 0, (delete(1), delete(2), delete(3)))],
+        )
+        self.assertEqual([self.successResultOf(outcome) for outcome in outcomes], [Done()] * 3)
+        self.assertEqual({item.group_id for item in self.leader.requests if isinstance(item, Propose)}, {GROUP})
+
+    def test_each_operation_gets_its_own_result(self) -> None:
+        """Results are matched to operations by their place in the batch."""
+        session = self.rig.session()
+        self.leader.answer = lambda item: (
+            Applied(item.request_id, (Done(), NotFound()))
+            if isinstance(decode_command(item.command), Batch)
+            else self.leader.accept(item)
+        )
+
+        outcomes = [session.submit(delete(1), 10), session.submit(delete(2), 10)]
+        self.rig.settle()
+
+        self.assertEqual([self.successResultOf(outcome) for outcome in outcomes], [Done(), NotFound()])
+
+    def test_waiting_operations_coalesce_behind_full_pipeline(self) -> None:
+        """With as many batches in flight as allowed, what comes meanwhile makes the next batch larger."""
+        self.leader.open_only()
+        session = self.rig.session(SessionOptions(batches_in_flight_max=2))
+        outcomes = []
+        for key in range(5):
+            outcomes.append(session.submit(delete(key), 10))
+            self.rig.settle()
+        self.assertEqual([len(batch.operations) for batch in self.leader.batches], [1, 1])
+
+        self.leader.answer = self.leader.accept
+        self.leader.reply(self.leader.accept(self.last_propose()))
+        self.rig.settle()
+
+        self.assertEqual([len(batch.operations) for batch in self.leader.batches], [1, 1, 3])
+        self.assertEqual([outcome.called for outcome in outcomes], [False, True, True, True, True])
+
+    def last_propose(self) -> Propose:
+        """Return the last proposal that came to the leader."""
+        item = self.leader.requests[-1]
+        assert isinstance(item, Propose)
+        return item
+
+    def test_batches_are_bounded_in_operations_and_bytes(self) -> None:
+        """A batch ends before it has too many operations or bytes; one that is too large alone goes alone."""
+        by_count = self.rig.session(SessionOptions(batch_operations_max=2))
+        outcomes = [by_count.submit(delete(key), 10) for key in range(5)]
+        self.rig.settle()
+        counts = [len(batch.operations) for batch in self.leader.batches]
+        by_bytes = self.rig.session(SessionOptions(batch_bytes_max=1))
+        outcomes += [by_bytes.submit(delete(key), 10) for key in range(3)]
+        self.rig.settle()
+
+        self.assertEqual(counts, [2, 2, 1])
+        self.assertEqual([len(batch.operations) for batch in self.leader.batches][3:], [1, 1, 1])
+        self.assertEqual([self.successResultOf(outcome) for outcome in outcomes], [Done()] * 8)
+
+    def test_full_queue_fails_at_once(self) -> None:
+        """Beyond the queue's operations or bytes the next operation is refused as overloaded, not applied."""
+        for options in (SessionOptions(queue_operations_max=1), SessionOptions(queue_bytes_max=5)):
+            session = self.rig.session(options)
+            kept = session.submit(delete(1), 10)
+
+            error = self.failureResultOf(session.submit(delete(2), 10), NotApplied).value
+
+            self.assertEqual(error.code, OVERLOADED)
+            self.rig.settle()
+            self.assertEqual(self.successResultOf(kept), Done())
+
+    def test_acknowledged_is_what_is_finished_without_a_gap(self) -> None:
+        """A batch tells the shard up to which sequence results may be forgotten: never past one in flight."""
+        session = self.rig.session()
+        self.leader.open_only()
+        first = session.submit(delete(1), 10)
+        self.rig.settle()
+        unanswered = self.last_propose()
+        self.leader.answer = self.leader.accept
+        for key in (2, 3):
+            self.successAfter(session.submit(delete(key), 10))
+
+        self.leader.reply(self.leader.accept(unanswered))
+        self.rig.settle()
+        self.successAfter(session.submit(delete(4), 10))
+
+        self.assertEqual([(b.sequence, b.acknowledged) for b in self.leader.batches], [(1, 0), (2, 0), (3, 0), (4, 3)])
+        self.assertEqual(self.successResultOf(first), Done())
+
+    def successAfter(self, outcome: object) -> None:
+        """Let everything happen and check that it succeeded."""
+        self.rig.settle()
+        self.successResultOf(outcome)  # type: ignore[arg-type]
+
+    def test_cancelled_waiter_does_not_cancel_the_change(self) -> None:
+        """A client that went away leaves its change on its way, and the others' undisturbed."""
+        session = self.rig.session()
+        gone, other = session.submit(delete(1), 10), session.submit(delete(2), 10)
+
+        gone.cancel()
+        self.failureResultOf(gone)
+        self.rig.settle()
+
+        self.assertEqual(self.leader.batches[0].operations, (delete(1), delete(2)))
+        self.assertEqual(self.successResultOf(other), Done())
+
+    def test_stopping_says_what_is_certain(self) -> None:
+        """What was never sent is not applied, what was sent is unknown; nothing is left behind."""
+        self.leader.open_only()
+        session = self.rig.session(SessionOptions(batches_in_flight_max=1))
+        sent = session.submit(delete(1), 10)
+        self.rig.settle()
+        queued = session.submit(delete(2), 10)
+
+        session.stop()
+        self.rig.requests.stop()
+
+        self.failureResultOf(sent, OutcomeUnknown)
+        self.failureResultOf(queued, NotApplied)
+        self.assertEqual(self.rig.clock.getDelayedCalls(), [])
+
+
+class RetryTests(SynchronousTestCase):
+    """What happens when the first server asked is not the leader, or goes away."""
+
+    def setUp(self) -> None:
+        """Connect a client whose session is open at A, the leader."""
+        self.rig = ClientRig()
+        self.session = self.rig.session()
+        self.a, self.b, self.c = self.rig.servers.values()
+        opened = self.session.submit(delete(0), 10)
+        self.rig.settle()
+        self.successResultOf(opened)
+
+    def test_hint_is_followed_at_once(self) -> None:
+        """NOT_LEADER with a name costs no pause, and the session stays with the new leader."""
+        self.a.refuse(NOT_LEADER, "C")
+
+        outcome = self.session.submit(delete(1), 10)
+        self.rig.settle()
+
+        self.assertEqual(self.successResultOf(outcome), Done())
+        self.assertEqual(self.session.leader, "C")
+        self.assertEqual(self.c.batches, [self.a.batches[-1]])
+
+    def test_leaderless_group_is_asked_again_after_pauses(self) -> None:
+        """While nobody leads the servers are asked in turn, a few dozen times per second at most."""
+        for server in self.rig.servers.values():
+            server.refuse(NOT_LEADER)
+        outcome = self.session.submit(delete(1), 10)
+        self.rig.run(1)
+        asked = sum(len(server.batches) for server in self.rig.servers.values())
+
+        self.b.answer = self.b.accept
+        self.rig.run(0.2)
+
+        self.assertTrue(20 <= asked <= 50, asked)
+        self.assertEqual(self.successResultOf(outcome), Done())
+        self.assertEqual(self.b.batches[-1].sequence, 2)
+
+    def test_lost_connection_is_retried_elsewhere_under_the_same_sequence(self) -> None:
+        """When the leader dies with a batch in its hands, the same batch goes to its successor."""
+        self.a.ignore()
+        outcome = self.session.submit(delete(1), 10)
+        self.rig.settle()
+
+        self.rig.network.cut("balancer", "A")
+        self.rig.run(0.2)
+
+        self.assertEqual(self.successResultOf(outcome), Done())
+        self.assertEqual(self.b.batches, [self.a.batches[-1]])
+
+    def test_silent_leader_is_asked_elsewhere_after_a_while(self) -> None:
+        """A leader that is stopped but connected is given two seconds, then another server is asked."""
+        self.a.ignore()
+        outcome = self.session.submit(delete(1), 10)
+
+        self.rig.run(1.9)
+        self.assertEqual(self.b.batches, [])
+        self.rig.run(0.3)
+
+        self.assertEqual(self.successResultOf(outcome), Done())
+
+    def test_never_proposed_is_not_applied_at_the_deadline(self) -> None:
+        """If every attempt was refused for certain the answer is a certain no."""
+        for server in self.rig.servers.values():
+            server.refuse(UNAVAILABLE)
+
+        outcome = self.session.submit(delete(1), 1)
+        self.rig.run(0.9)
+        self.assertNoResult(outcome)
+        self.rig.run(0.3)
+
+        self.assertIn("unavailable here", self.failureResultOf(outcome, NotApplied).value.text)
+
+    def test_possibly_proposed_is_unknown_at_the_deadline(self) -> None:
+        """If one attempt's fate is unknown, so is the outcome, although later attempts were refused."""
+        self.a.refuse("lost", maybe_applied=True)
+        self.b.refuse(NOT_LEADER)
+        self.c.refuse(NOT_LEADER)
+
+        outcome = self.session.submit(delete(1), 1)
+        self.rig.run(1.2)
+
+        self.failureResultOf(outcome, OutcomeUnknown)
+
+    def test_unanswered_is_unknown_at_the_deadline(self) -> None:
+        """Silence says nothing about what was applied."""
+        for server in self.rig.servers.values():
+            server.ignore()
+
+        outcome = self.session.submit(delete(1), 1)
+        self.rig.run(1.2)
+
+        self.failureResultOf(outcome, OutcomeUnknown)
+
+    def test_late_operation_leaves_an_unproposed_batch_alone(self) -> None:
+        """The others of a batch that is in no log go on, in another batch, after one of them has run out of time."""
+        for server in self.rig.servers.values():
+            server.refuse(UNAVAILABLE)
+        short, long = self.session.submit(delete(1), 1), self.session.submit(delete(2), 10)
+        self.rig.run(1.2)
+        self.failureResultOf(short, NotApplied)
+
+        self.b.answer = self.b.accept
+        self.rig.run(0.5)
+
+        self.assertEqual(self.successResultOf(long), Done())
+        self.assertEqual(self.b.batches[-1].operations, (delete(2),))
+
+    def test_late_operation_of_a_proposed_batch_is_unknown_and_the_others_go_on(self) -> None:
+        """What may be in a log can't be split: the batch is retried as it is for those that still wait."""
+        for server in self.rig.servers.values():
+            server.ignore()
+        short, long = self.session.submit(delete(1), 1), self.session.submit(delete(2), 10)
+        self.rig.run(1.2)
+        self.failureResultOf(short, OutcomeUnknown)
+
+        self.b.answer = self.b.accept
+        self.rig.run(3)
+
+        self.assertEqual(self.successResultOf(long), Done())
+        self.assertEqual(self.b.batches[-1].operations, (delete(1), delete(2)))
+
+    def test_forgotten_session_is_reopened_under_a_new_name(self) -> None:
+        """A batch that a shard refuses for its unknown session was not applied, and goes into a new session."""
+        self.forget_first_session()
+
+        outcome = self.session.submit(delete(1), 10)
+        self.rig.settle()
+
+        self.assertEqual(self.successResultOf(outcome), Done())
+        self.assertEqual(
+            self.a.commands[-2:], [OpenSession("client/7/2", 0), Batch("client/7/2", 1, 0, 0, (delete(1),))]
+        )
+
+    def forget_first_session(self) -> None:
+        """Let A know only sessions other than the first."""
+
+        def answer(item: Propose) -> Reply:
+            if decode_command(item.command).session == "client/7/1":
+                return Refused(item.request_id, UNKNOWN_SESSION, "forgotten")
+            return self.a.accept(item)
+
+        self.a.answer = answer
+
+    def test_forgotten_session_after_a_lost_reply_is_unknown(self) -> None:
+        """An earlier attempt may have been applied before the session was forgotten: nobody can say."""
+        self.a.ignore()
+        outcome = self.session.submit(delete(1), 10)
+        self.rig.run(1.9)
+        self.forget_first_session()
+        self.b.refuse(NOT_LEADER, "A")
+        self.rig.run(0.5)
+
+        self.assertEqual(self.failureResultOf(outcome, OutcomeUnknown).value.code, UNKNOWN_SESSION)
+        again = self.session.submit(delete(2), 10)
+        self.rig.settle()
+        self.assertEqual(self.successResultOf(again), Done())
+
+    def test_removed_servers_are_asked_no_more(self) -> None:
+        """After a change of placement only the new servers are asked, and a leader that left is forgotten."""
+        self.session.set_servers(["B"])
+
+        outcome = self.session.submit(delete(1), 10)
+        self.rig.settle()
+
+        self.assertEqual(self.successResultOf(outcome), Done())
+        self.assertEqual((len(self.a.batches), len(self.b.batches)), (1, 1))
+
+    def test_session_that_cannot_be_opened_fails_its_operations_in_time(self) -> None:
+        """Operations that wait for their session keep their deadlines, and the next ones try again."""
+        for server in self.rig.servers.values():
+            server.refuse(UNAVAILABLE)
+        session = self.rig.session()
+
+        outcome = session.submit(delete(1), 1)
+        self.rig.run(1.2)
+        self.failureResultOf(outcome, NotApplied)
+        self.a.answer = self.a.accept
+        again = session.submit(delete(2), 1)
+        self.rig.run(0.3)
+
+        self.assertEqual(self.successResultOf(again), Done())
