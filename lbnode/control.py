@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from dbnode.client import RequestFailed, Requests
@@ -75,14 +75,14 @@ class LinkWatch:
         self._links = make_links(lambda _, items: self._requests.received(items))
         self._requests = Requests(clock, self._links)
         self._servers: dict[str, Endpoint] = {}
-
-    def open(self) -> None:
-        """Begin to dial servers."""
-        self._links.watch(lambda name, lane: None, self._requests.dropped)
-        self._links.startService()
+        self._open = False
 
     def set_servers(self, servers: Mapping[str, Endpoint]) -> None:
-        """See ReplicaWatch.set_servers."""
+        """See ReplicaWatch.set_servers. The first call begins to dial."""
+        if not self._open:
+            self._open = True
+            self._links.watch(lambda name, lane: None, self._requests.dropped)
+            self._links.startService()
         for name in self._servers.keys() - servers.keys():
             self._links.remove_peer(name)
         for name, endpoint in servers.items():
@@ -108,4 +108,4 @@ class LinkWatch:
     def close(self) -> Deferred[None]:
         """See ReplicaWatch.close."""
         self._requests.stop()
-        return self._links.stopService()
+        return self._links.stopService() if self._open else succeed(None)

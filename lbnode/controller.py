@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from dbnode.errors import ApiError
 from dbnode.wire import ReplicaStatus
-from lbnode.catalog import BeginInit, Catalog, Refused
+from lbnode.catalog import BeginInit, Catalog, Refused, Table
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import in_background
 from lbnode.control import ReplicaWatch
@@ -143,6 +143,11 @@ class Controller(Service):
         return self._operation is not None and not self._operation.called
 
     # ---- what is asked of it ----------------------------------------------------------------------------------
+
+    @property
+    def table(self) -> Table | None:
+        """The table that there is."""
+        return self._catalog.catalog.table
 
     async def init(self, request: InitRequest) -> None:
         """Make the table that is asked for; returns once it serves.

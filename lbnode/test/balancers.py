@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 
 from dbnode.wire import Endpoint, ManagedConfig, ServerFile
 from lbnode.catalog import Catalog, Command
-from lbnode.catalog_group import CatalogGroup, CatalogMachine
+from lbnode.catalog_group import CatalogGroup
+from lbnode.catalog_machine import CatalogMachine
 from lbnode.controller import Controller, ControllerTimes
 from lbnode.fleet import Fleet, FleetTimes
 from lbnode.initialise import Initialisation, InitTimes

@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from lbnode.catalog import AbandonOperation, BeginInit, Catalog, PlannedShard, Refused
-from lbnode.catalog_group import replace_file
+from lbnode.catalog_machine import CatalogMachine
+from lbnode.durable_file import replace_file
 from lbnode.test.balancers import BalancerCatalog, Disk, run
 from raftlog.errors import LostData
 from raftlog.messages import Entry, EntryType
@@ -103,6 +104,39 @@ class CatalogGroupTests(SynchronousTestCase):
         machine.apply((Entry(1, index + 1, b"\x90", EntryType.CONF_CHANGE_V2),))
 
         self.assertEqual((machine.catalog, machine.applied_index), (before, index + 1))
+
+    def test_a_copy_for_another_balancer(self) -> None:
+        """What is exported is, imported elsewhere, the same catalog at the same index, and stays there."""
+        catalog = self.opened()
+        run(self.clock, catalog.group.propose(BEGIN))
+        other = Disk(Path(self.mktemp()))
+        machine = BalancerCatalog(self.clock, other).machine
+        heard: list[Catalog] = []
+        machine.watch(heard.append)
+
+        run(self.clock, copied(catalog.machine, machine))
+
+        again = BalancerCatalog(self.clock, other).machine
+        for copy in (machine, again):
+            self.assertEqual(
+                (copy.catalog, copy.applied_index), (catalog.machine.catalog, catalog.machine.applied_index)
+            )
+        self.assertEqual(heard, [machine.catalog])
+
+    def test_the_log_may_be_cut_behind_what_is_applied(self) -> None:
+        """Everything applied is durable at once."""
+        machine = self.opened().machine
+
+        self.assertEqual(self.successResultOf(machine.make_durable()), machine.applied_index)
+
+
+async def copied(source: CatalogMachine, target: CatalogMachine) -> None:
+    """Carry a copy from one machine to another."""
+    export, into = await source.export(1 << 20), target.begin_import()
+    while (chunk := await export.next_chunk()) is not None:
+        await into.write(chunk)
+    await export.close()
+    await into.finish()
 
 
 class ReplaceFileTests(SynchronousTestCase):

@@ -62,7 +62,7 @@ class ControllerTestCase(SynchronousTestCase):
 
     def assertFails(self, balancer: Balancer, asked: InitRequest, code: str) -> ApiError:
         """Check that /init fails with a code, and return the error."""
-        error = self.assertRaises(ApiError, run, self.clock, balancer.controller.init(asked))
+        error: ApiError = self.assertRaises(ApiError, run, self.clock, balancer.controller.init(asked))
         self.assertEqual(error.code, code)
         return error
 

@@ -1,0 +1,128 @@
+"""A balancer put together: catalog, controller, router and endpoints, started and stopped in order.
+
+What is particular to a process (files, sockets, threads) comes in from outside.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from dbnode.client import Requests
+from lbnode.app import BalancerApp
+from lbnode.catalog_group import CatalogGroup
+from lbnode.catalog_machine import CatalogMachine
+from lbnode.control import LinkWatch, ServerControl, WatchedLinks
+from lbnode.controller import Controller, ControllerTimes
+from lbnode.fleet import Fleet, FleetTimes
+from lbnode.hot import DataRequests
+from lbnode.initialise import Initialisation, InitTimes
+from lbnode.launchers import Launcher
+from lbnode.metrics import Metrics
+from lbnode.router import Router, RouterOptions
+from lbnode.wire import InitLimits
+from raftlog.link import Lane, Receive
+from raftlog.node import Node
+from raftlog.wal import RecoveredGroup, WriteAheadLog
+
+
+class BalancerSettings(msgspec.Struct, frozen=True):
+    """What an operator chose."""
+
+    router: RouterOptions
+    init: InitTimes
+    rows_max: int
+
+
+class Balancer:
+    """One balancer.
+
+    `name` was never used before by a balancer of the cluster: its sessions and links go by it. `state_file` keeps the
+    catalog, `wal` and `recovered` are its log. `links_of` makes unstarted links for a name and a receiver, `fatal`
+    ends the process.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        rng: random.Random,
+        *,
+        name: str,
+        state_file: Path,
+        wal: WriteAheadLog,
+        recovered: dict[int, RecoveredGroup],
+        links_of: Callable[[str, Receive], WatchedLinks],
+        launcher: Launcher,
+        control: ServerControl,
+        fatal: Callable[[Failure], None],
+        settings: BalancerSettings,
+    ) -> None:
+        self._machine = CatalogMachine(state_file)
+        self._node = Node(clock, wal, recovered, _Nobody(), rng, fatal=fatal)
+        self._links = links_of(name, lambda _, items: self._requests.received(items))
+        self._requests = Requests(clock, self._links)
+        self.router = Router(clock, self._requests, self._links, rng, client_name=name, options=settings.router)
+
+        def watch(what: str) -> LinkWatch:
+            return LinkWatch(clock, lambda receive: links_of(f"{name} {what}", receive))
+
+        catalog = CatalogGroup(self._node, self._machine, name)
+        fleet = Fleet(clock, launcher, control, catalog, FleetTimes())
+        self.controller = Controller(
+            clock,
+            catalog,
+            fleet,
+            Initialisation(clock, catalog, fleet, lambda: watch("init"), settings.init),
+            watch("watch"),
+            self.router.configure,
+            ControllerTimes(),
+        )
+        gauges: dict[tuple[str, str], Callable[[], float]] = {
+            ("shardlb_reads_waiting", "Reads without an answer yet."): lambda: self.router.reads_waiting,
+            ("shardlb_changes_waiting", "Changes without an outcome yet."): lambda: self.router.changes_waiting,
+        }
+        metrics = Metrics(clock.seconds, gauges)
+        data = DataRequests(self.router, rows_max=settings.rows_max)
+        self.app = BalancerApp(self.controller, self.router, data, metrics, InitLimits())
+
+    async def open(self, cluster_id: str) -> None:
+        """Open the catalog and route to what it holds; requests can be taken from now on."""
+        self._machine.load()
+        self._machine.watch(self.controller.catalog_changed)
+        self._node.startService()
+        self._links.watch(_ignore, self._requests.dropped)
+        self._links.startService()
+        self.router.startService()
+        await self.controller.open(cluster_id)
+
+    def start(self) -> None:
+        """Begin to look after the servers."""
+        self.controller.startService()
+
+    async def stop(self) -> None:
+        """Stop the servers, then everything else. The log is closed by who opened it."""
+        if self.controller.running:
+            await self.controller.stopService()
+        await maybeDeferred(self.router.stopService)
+        self._requests.stop()
+        await self._links.stopService()
+        await maybeDeferred(self._node.stopService)
+
+
+class _Nobody:
+    """The transport of a group of one: there is nobody to send to."""
+
+    def send(self, name: str, lane: Lane, item: Any) -> bool:
+        """Drop it."""
+        return False
+
+
+def _ignore(name: str, lane: Lane) -> None:
+    """Take no notice of a lane that came up."""
