@@ -62,6 +62,8 @@ class AcceptedConnectionTests(SynchronousTestCase):
         self.frames.append(items)
         if items == ["fail"]:
             raise ValueError("asked to fail")
+        if items == ["close"]:
+            self.connection.close()
 
     def take(self) -> bytes:
         """Return what was written since the last time."""
@@ -171,6 +173,14 @@ class AcceptedConnectionTests(SynchronousTestCase):
         self.assertTrue(self.transport.disconnected)
         self.assertEqual(self.frames, [["fail"]])
         self.assertFalse(self.connection.send("reply"))
+
+    def test_closed_by_a_receiver(self) -> None:
+        """After a receiver has closed the connection nothing more of the same read is delivered."""
+        self.establish()
+        self.connection.dataReceived(frame(encode(["close"])) + frame(encode(["next"])))
+
+        self.assertEqual(self.frames, [["close"]])
+        self.assertTrue(self.transport.disconnecting)
 
     def test_sign_of_life(self) -> None:
         """An idle connection sends an empty frame each tick; one that wrote something does not."""

@@ -66,15 +66,14 @@ class ListenerTests(SynchronousTestCase):
         self.rig.turn()
 
     def test_newest_wins(self) -> None:
-        """A second connection of a peer on a lane ends the first, as after the peer's restart."""
-        old, new = self.connect(), self.connect()
-        self.greet(old)
-        self.greet(new)
-        self.rig.turn()
-        self.say(new, frame(encode(["hello"])))
+        """Each further connection of a peer on a lane ends the one before, as after the peer's restart."""
+        connections = [self.connect() for _ in range(3)]
+        for connection in connections:
+            self.greet(connection)
+            self.rig.turn()
+        self.say(connections[2], frame(encode(["hello"])))
 
-        self.assertTrue(old.lost)
-        self.assertFalse(new.lost)
+        self.assertEqual([connection.lost for connection in connections], [True, True, False])
         self.assertEqual(self.b.frames, [["hello"]])
 
     def test_other_peers_stay(self) -> None:

@@ -62,6 +62,14 @@ class MemoryNetworkTests(SynchronousTestCase):
         self.assertEqual(self.received, [("B", ["ask"]), ("B", ["ask"]), ("A", ["answer"])])
         self.assertEqual(downs, [])
 
+    def test_stopped_receiver(self) -> None:
+        """A process that stops before the turn ends receives nothing of it."""
+        self.a.send("B", Lane.DATA, "too late")
+        self.successResultOf(self.b.stopService())
+        self.clock.advance(0)
+
+        self.assertEqual(self.received, [])
+
     def test_flush_counts(self) -> None:
         """A flush says how many frames arrived, so a test can wait until nothing moves."""
         self.a.send("B", Lane.DATA, "ask")
