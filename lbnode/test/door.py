@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
@@ -11,13 +11,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IProtocolFactory, ITCPTransport
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
 #: How far the clock is turned for one answer at most; beyond every deadline there is.
 _ANSWER_SECONDS_MAX = 60.0
+_STEP_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -60,21 +63,40 @@ class _Transport(StringTransport):
         self.loseConnection()
 
 
+class Call:
+    """A request on a connection of its own, under way."""
+
+    def __init__(self, clock: Clock, protocol: IProtocol, transport: _Transport) -> None:
+        self._clock = clock
+        self._protocol = protocol
+        self._transport = transport
+
+    def reply(self) -> Reply:
+        """Let time pass until the answer is there."""
+        for _ in range(round(_ANSWER_SECONDS_MAX / _STEP_SECONDS)):
+            if self._transport.disconnecting:
+                return _parsed(self._transport.value(), whole=not self._transport.aborted)
+            self._clock.advance(_STEP_SECONDS)
+        raise AssertionError(f"no answer within {_ANSWER_SECONDS_MAX} seconds")
+
+    def hang_up(self) -> None:
+        """Go away without waiting for the answer."""
+        self._protocol.connectionLost(Failure(ConnectionDone()))
+
+
 class MemoryDoor:
     """A site without sockets; time passes on `clock` until there is an answer."""
 
     def __init__(self, clock: Clock, factory: IProtocolFactory) -> None:
-        self.clock = clock
+        self._clock = clock
         self._factory = factory
 
     def send(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
-        """Send one request on a connection of its own."""
-        return self.begin(method, path, body, headers)()
+        """Send one request and wait for its answer."""
+        return self.begin(method, path, body, headers).reply()
 
-    def begin(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> Callable[[], Reply]:
-        """Send one request; the result waits for its answer."""
+    def begin(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Call:
+        """Send one request."""
         address = IPv4Address("TCP", "127.0.0.1", 5000)
         protocol = self._factory.buildProtocol(address)
         assert protocol is not None
@@ -84,16 +106,7 @@ class MemoryDoor:
         lines = [f"{method} {path} HTTP/1.1", "Host: balancer", "Connection: close", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + body)
-
-        def wait() -> Reply:
-            elapsed_seconds = 0.0
-            while not transport.disconnecting:
-                assert elapsed_seconds < _ANSWER_SECONDS_MAX, f"no answer to {method} {path}"
-                self.clock.advance(0.01)
-                elapsed_seconds += 0.01
-            return _parsed(transport.value(), whole=not transport.aborted)
-
-        return wait
+        return Call(self._clock, protocol, transport)
 
 
 class UrlDoor:
