@@ -37,6 +37,7 @@ from dbnode.wire import (
     Rows,
     Status,
     Statuses,
+    Transfer,
 )
 from raftlog.errors import GroupError, NotLeader, Overloaded, UnknownGroup
 from raftlog.messages import GroupMessage, RaftItem
@@ -84,6 +85,8 @@ class Serving:
                 replies.append(item)
             elif isinstance(item, Status):
                 path.send(Statuses(item.request_id, tuple(self.statuses())))
+            elif isinstance(item, Transfer):
+                path.send(self._transfer(item))
             else:
                 messages.append(item)
         if messages:
@@ -133,6 +136,12 @@ class Serving:
             return self._refused(item.request_id, code, str(error), maybe_applied=error.maybe_applied)
         self._log.failure("a proposal failed by a mistake of this program", failure)
         return self._refused(item.request_id, LOST, "the server failed; see its log", maybe_applied=True)
+
+    def _transfer(self, item: Transfer) -> Reply:
+        if not self.leads(item.group_id):
+            return self._refused(item.request_id, NOT_LEADER, f"this server does not lead group {item.group_id}")
+        self._node.transfer_leader(item.group_id, item.replica_id)
+        return Applied(item.request_id, ())
 
     # ---- reads --------------------------------------------------------------------------------------------------
 

@@ -146,8 +146,19 @@ class Status(msgspec.Struct, frozen=True, array_like=True, tag=12):
     request_id: int
 
 
+class Transfer(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Have this server's replica, which leads its group, hand over to another one.
+
+    Answered by Applied without results once the transfer has begun (who leads then is seen in Statuses), or Refused.
+    """
+
+    request_id: int
+    group_id: int
+    replica_id: int
+
+
 class Applied(msgspec.Struct, frozen=True, array_like=True, tag=20):
-    """The command was committed and applied: a result per operation (none for OpenSession)."""
+    """The command was committed and applied: a result per operation (none for OpenSession and Transfer)."""
 
     request_id: int
     results: tuple[Result, ...]
@@ -205,9 +216,9 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=23):
     maybe_applied: bool = False
 
 
-Request: TypeAlias = Propose | Read | Status
+Request: TypeAlias = Propose | Read | Status | Transfer
 Reply: TypeAlias = Applied | Rows | Statuses | Refused
-LinkItem: TypeAlias = RaftItem | Propose | Read | Status | Applied | Rows | Statuses | Refused
+LinkItem: TypeAlias = RaftItem | Propose | Read | Status | Transfer | Applied | Rows | Statuses | Refused
 
 #: A frame's items, in one call each way.
 encode_items = msgspec.msgpack.Encoder().encode
