@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.client import RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
 
 from dbnode.client.signature import sign
@@ -21,6 +21,17 @@ from dbnode.wire import Endpoint, ManagedConfig
 
 #: What is read of an error's body; ours are far shorter.
 _ERROR_BYTES_MAX = 1 << 16
+
+
+#: What the network does to a request.
+_UNREACHABLE = (
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
 
 
 class ControlFailed(Exception):
@@ -86,11 +97,10 @@ class Control:
         return content
 
     async def _request(self, method: str, server: Endpoint, path: str, body: bytes) -> Any:
-        host = f"[{server.host}]" if ":" in server.host else server.host
         headers = Headers(
             {b"Authorization": [sign(self._secret, method, path, body)], b"Content-Type": [b"application/json"]}
         )
-        url = f"http://{host}:{server.port}{path}"
+        url = f"http://{server.host}:{server.port}{path}"
         response: Any = await self._http.request(method, url, headers=headers, data=body or None, unbuffered=True)
         if response.code != 200:
             raise await _refusal(response)
@@ -101,7 +111,7 @@ class Control:
             return await Deferred.fromCoroutine(work).addTimeout(timeout_seconds, self._clock)
         except TimeoutError:
             raise ControlFailed("unreachable", f"no answer within {timeout_seconds:g} seconds") from None
-        except (ConnectError, ConnectionClosed, ResponseFailed, ResponseNeverReceived) as error:
+        except _UNREACHABLE as error:
             raise ControlFailed("unreachable", str(error) or type(error).__name__) from error
 
 
