@@ -264,7 +264,11 @@ def _answer_read(raft: Raft, request: Message, index: int) -> None:
 def _transfer(raft: Raft, message: Message, progress: Progress) -> None:
     """Hand over to the sender once it has everything (thesis §3.10); given up after an election timeout."""
     target = message.from_
-    if progress.is_learner or target in (raft.transferee, raft.id):
+    if progress.is_learner or target == raft.transferee:
+        return
+    if target == raft.id:
+        # Asked to stay: a transfer under way is given up, proposals resume.
+        raft.transferee = 0
         return
     raft.election_elapsed = 0
     raft.transferee = target

@@ -7,6 +7,7 @@ both and keeps the invariant applied ≤ applying ≤ committed ≤ last index.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from raftlog.messages import Entry, EntryType, Snapshot
@@ -195,19 +196,19 @@ class RaftLog:
         return self.unstable.snapshot or self.storage.snapshot()
 
     def find_conflict_by_term(self, index: int, term: int) -> tuple[int, int]:
-        """Return the highest (index', term') with index' ≤ index and term' ≤ term; term' 0 if compacted.
+        """Return the highest (index', term') with index' ≤ index and term' ≤ term; term' 0 if it can't be read.
 
-        Skips whole terms when two logs differ, in both directions (RAFT_RULES 39).
+        Skips whole terms when two logs differ, in both directions (RAFT_RULES 39). Terms never fall along a log, so
+        bisection finds the place without looking at hundreds of thousands of entries.
         """
-        while index > 0:
-            try:
-                own = self.term(index)
-            except LogError:
-                return index, 0
-            if own <= term:
-                return index, own
-            index -= 1
-        return index, 0
+        low = self.first_index() - 1
+        if index < low or index > self.last_index():
+            return index, 0
+        place = bisect_right(range(low, index + 1), term, key=self.term)
+        if not place:
+            return low - 1, 0
+        found = low + place - 1
+        return found, self.term(found)
 
     # ---- appending --------------------------------------------------------------------------------------------
 
