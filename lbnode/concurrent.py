@@ -13,9 +13,9 @@ _T = TypeVar("_T")
 _log = Logger()
 
 
-async def together(coroutines: Iterable[Coroutine[Deferred[Any], Any, _T]]) -> list[_T]:
+async def together(works: Iterable[Coroutine[Deferred[Any], Any, _T] | Deferred[_T]]) -> list[_T]:
     """Return what each returns, in order; raises the first failure. Cancelling cancels all."""
-    started = [Deferred.fromCoroutine(coroutine) for coroutine in coroutines]
+    started = [work if isinstance(work, Deferred) else Deferred.fromCoroutine(work) for work in works]
     try:
         return await gatherResults(started, consumeErrors=True)
     except FirstError as first:

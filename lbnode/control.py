@@ -13,10 +13,14 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from dbnode.client import RequestFailed, Requests
-from dbnode.wire import Endpoint, ManagedConfig, ReplicaStatus, Status, Statuses
+from dbnode.wire import Endpoint, ManagedConfig, ReplicaStatus, Status, Statuses, Transfer
 from lbnode.concurrent import together
+from lbnode.leaders import Handover
 from raftlog.link import Connection, Lane
 from raftlog.link import Endpoint as LinkEndpoint
+
+#: How long a leader may take to say that it begins to hand over.
+_HAND_OVER_SECONDS = 1.0
 
 
 class ServerControl(Protocol):
@@ -39,6 +43,9 @@ class ReplicaWatch(Protocol):
 
     def ask(self, timeout_seconds: float) -> Deferred[dict[str, tuple[ReplicaStatus, ...]]]:
         """Ask all servers at once; fires with the answers of those that gave one in time. Never fails."""
+
+    def hand_over(self, handover: Handover) -> Deferred[None]:
+        """Ask a leader to hand over; fires when it has answered or not, and never fails: who leads is seen later."""
 
     def close(self) -> Deferred[None]:
         """Close the connections."""
@@ -104,6 +111,15 @@ class LinkWatch:
         except RequestFailed:
             return None
         return reply.replicas if isinstance(reply, Statuses) else None
+
+    def hand_over(self, handover: Handover) -> Deferred[None]:
+        """See ReplicaWatch.hand_over."""
+
+        def transfer(request_id: int) -> Transfer:
+            return Transfer(request_id, handover.group_id, handover.replica_id)
+
+        asked = self._requests.ask(handover.leader, transfer, _HAND_OVER_SECONDS)
+        return asked.addCallbacks(lambda _: None, lambda failure: failure.trap(RequestFailed) and None)
 
     def close(self) -> Deferred[None]:
         """See ReplicaWatch.close."""

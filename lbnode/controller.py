@@ -21,11 +21,12 @@ from dbnode.errors import ApiError
 from dbnode.wire import ReplicaStatus
 from lbnode.catalog import BeginInit, Catalog, Refused, Table
 from lbnode.catalog_group import CatalogGroup
-from lbnode.concurrent import in_background
+from lbnode.concurrent import in_background, together
 from lbnode.control import ReplicaWatch
 from lbnode.fleet import Fleet
 from lbnode.initialise import Initialisation
 from lbnode.layout import Layout
+from lbnode.leaders import handovers
 from lbnode.planner import is_same, plan_init
 from lbnode.projection import layout_of
 from lbnode.state import ClusterState, describe
@@ -33,11 +34,15 @@ from lbnode.wire import InitRequest
 
 
 class ControllerTimes(msgspec.Struct, frozen=True):
-    """Pause between two rounds, how long a server may take to tell its state, and the catalog to be there."""
+    """Pause between two rounds, how long a server may take to tell its state, and the catalog to be there.
 
-    round_seconds: float = 0.5
+    Leaders are spread at most every `spread_seconds`, so that a server that will not lead is not asked again and again.
+    """
+
+    round_seconds: float = 1.0
     status_seconds: float = 1.0
     catalog_seconds: float = 30.0
+    spread_seconds: float = 5.0
 
 
 class Controller(Service):
@@ -66,6 +71,7 @@ class Controller(Service):
         self._operation: Deferred[None] | None = None
         self._background: list[Deferred[None]] = []
         self._roles = _Roles()
+        self._next_spread_seconds = 0.0
 
     # ---- life -------------------------------------------------------------------------------------------------
 
@@ -129,10 +135,17 @@ class Controller(Service):
         if table is None:
             return
         await self._fleet.look(table.servers.values())
-        table = self._catalog.catalog.table
-        if table is not None:
-            await self._fleet.tell(table)
-        self._roles.saw(await self._watch.ask(self._times.status_seconds), self._clock.seconds())
+        await self._fleet.tell(self._catalog.catalog.table or table)
+        statuses = await self._watch.ask(self._times.status_seconds)
+        self._roles.saw(statuses, self._clock.seconds())
+        await self._spread_leaders(table, statuses)
+
+    async def _spread_leaders(self, table: Table, statuses: Mapping[str, Sequence[ReplicaStatus]]) -> None:
+        if self._clock.seconds() < self._next_spread_seconds:
+            return
+        self._next_spread_seconds = self._clock.seconds() + self._times.spread_seconds
+        known = {status.replica_id: status for replicas in statuses.values() for status in replicas}
+        await together(self._watch.hand_over(handover) for handover in handovers(table.shards, known))
 
     async def _settle(self) -> None:
         if not self._operating:

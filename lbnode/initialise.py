@@ -21,6 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from dbnode.errors import ApiError
+from dbnode.wire import ReplicaStatus
 from lbnode.catalog import (
     AbandonOperation,
     BeginInit,
@@ -32,15 +33,20 @@ from lbnode.catalog import (
     Table,
 )
 from lbnode.catalog_group import CatalogGroup
+from lbnode.concurrent import together
 from lbnode.control import ReplicaWatch
 from lbnode.fleet import Fleet
-from lbnode.state import leader_of
+from lbnode.leaders import handovers, leader_of
 
 
 class InitTimes(msgspec.Struct, frozen=True):
-    """How long all of /init may take, and how often servers are asked for their leaders meanwhile."""
+    """How long all of /init may take, and the spreading of leaders, which it does not wait for any longer.
+
+    Servers are asked every `ask_seconds` who leads.
+    """
 
     deadline_seconds: float = 180.0
+    spread_seconds: float = 3.0
     ask_seconds: float = 0.1
 
 
@@ -115,7 +121,11 @@ class Initialisation:
         failures = await self._fleet.tell(self._target())
         if failures:
             raise _failed("could not be configured", failures)
-        await self._until_all_have_leaders(self._target())
+        watch = self._open_watch()
+        try:
+            await self._lead(self._target(), watch)
+        finally:
+            await watch.close()
 
     def _target(self) -> Table:
         """Return what is being made, with all that was recorded about its servers up to now."""
@@ -123,18 +133,22 @@ class Initialisation:
         assert isinstance(operation, Preparing)
         return operation.target
 
-    async def _until_all_have_leaders(self, target: Table) -> None:
-        watch = self._open_watch()
-        try:
-            watch.set_servers({server.name: server.link for server in target.servers.values() if server.link})
-            while True:
-                statuses = await watch.ask(self._times.ask_seconds)
-                known = {status.replica_id: status for replicas in statuses.values() for status in replicas}
-                if all(leader_of(shard, known) for shard in target.shards):
-                    return
-                await deferLater(self._clock, self._times.ask_seconds)
-        finally:
-            await watch.close()
+    async def _lead(self, target: Table, watch: ReplicaWatch) -> None:
+        """Wait until every shard has a leader, and spread the leaders over the servers."""
+        watch.set_servers({server.name: server.link for server in target.servers.values() if server.link})
+        known = await self._ask(watch)
+        while not all(leader_of(shard, known) for shard in target.shards):
+            known = await self._ask(watch)
+        give_up_seconds = self._clock.seconds() + self._times.spread_seconds
+        while self._clock.seconds() < give_up_seconds and (wanted := handovers(target.shards, known)):
+            await together(watch.hand_over(handover) for handover in wanted)
+            known = await self._ask(watch)
+
+    async def _ask(self, watch: ReplicaWatch) -> dict[int, ReplicaStatus]:
+        """Return what there is to know of each replica, by id, after a pause."""
+        await deferLater(self._clock, self._times.ask_seconds)
+        statuses = await watch.ask(self._times.ask_seconds)
+        return {status.replica_id: status for replicas in statuses.values() for status in replicas}
 
 
 def _failed(what: str, failures: dict[str, str]) -> ApiError:

@@ -10,7 +10,51 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
+import msgspec
+
+from dbnode.wire import ReplicaStatus
+from lbnode.catalog import ShardRecord
+
 _Shard = TypeVar("_Shard", bound=Hashable)
+
+#: A replica further behind its leader than this, in log entries, is not asked to lead.
+_LAG_MAX = 100
+
+
+class Handover(msgspec.Struct, frozen=True):
+    """The server `leader` should hand the group over to the replica `replica_id`."""
+
+    group_id: int
+    leader: str
+    replica_id: int
+
+
+def leader_of(shard: ShardRecord, known: Mapping[int, ReplicaStatus]) -> ReplicaStatus | None:
+    """Return the replica that says it leads, in the highest term if several do (Raft §5.2: only that one does)."""
+    claims = [known[replica_id] for replica_id in shard.replicas if replica_id in known]
+    return max((one for one in claims if one.role == "leader"), key=lambda one: one.term, default=None)
+
+
+def handovers(shards: Sequence[ShardRecord], known: Mapping[int, ReplicaStatus]) -> list[Handover]:
+    """Return what would make the leaders even among the replicas that are `known` (by id) to be able to lead."""
+    leaders = {shard.group_id: leader_of(shard, known) for shard in shards}
+    able, current, replica_on = {}, {}, {}
+    for shard in shards:
+        leader = leaders[shard.group_id]
+        if leader is not None:
+            fit = {server: id_ for id_, server in shard.replicas.items() if _can_lead(known.get(id_), leader)}
+            able[shard.group_id], replica_on[shard.group_id] = tuple(fit), fit
+            current[shard.group_id] = shard.replicas[leader.replica_id]
+    wanted = spread_leaders(able, current)
+    return [
+        Handover(group_id, current[group_id], replica_on[group_id][server])
+        for group_id, server in wanted.items()
+        if server != current[group_id]
+    ]
+
+
+def _can_lead(replica: ReplicaStatus | None, leader: ReplicaStatus) -> bool:
+    return replica is not None and replica.role != "learner" and leader.last_index - replica.last_index <= _LAG_MAX
 
 
 def spread_leaders(

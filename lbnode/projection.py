@@ -6,7 +6,6 @@ from dbnode.schema import Schema
 from dbnode.wire import GroupConfig, ManagedConfig
 from lbnode.catalog import Catalog, ServerRecord, ShardRecord, Table
 from lbnode.layout import Layout, ServerAddress, ShardLayout
-from lbnode.leaders import spread_leaders
 
 
 def schema_of(table: Table) -> Schema:
@@ -33,24 +32,16 @@ def layout_of(catalog: Catalog) -> Layout | None:
 
 def config_of(catalog: Catalog, table: Table, server: ServerRecord) -> ManagedConfig:
     """Return what a server of `table` is to hold, and whom it may talk to about it."""
-    first = first_leaders(table)
     return ManagedConfig(
         cluster_id=catalog.cluster_id,
         version=catalog.version,
         server=server.name,
-        groups=[_group(shard, first[shard.shard]) for shard in table.shards_on(server.name)],
+        groups=[_group(shard) for shard in table.shards_on(server.name)],
         servers={other.name: other.link for other in table.servers.values() if other.link is not None},
         incarnation=server.incarnation,
     )
 
 
-def _group(shard: ShardRecord, first_leader: str) -> GroupConfig:
-    """Return a shard's group; the first of its voters is the one that should lead it in the beginning."""
-    voters = sorted(shard.replicas, key=lambda replica_id: (shard.replicas[replica_id] != first_leader, replica_id))
+def _group(shard: ShardRecord) -> GroupConfig:
     replicas = {str(replica_id): name for replica_id, name in shard.replicas.items()}
-    return GroupConfig(shard.group_id, shard.shard, replicas, voters)
-
-
-def first_leaders(table: Table) -> dict[str, str]:
-    """Return the server that should lead each shard while all of them are well."""
-    return spread_leaders({shard.shard: tuple(shard.replicas.values()) for shard in table.shards})
+    return GroupConfig(shard.group_id, shard.shard, replicas, sorted(shard.replicas))

@@ -11,6 +11,7 @@ import msgspec
 
 from dbnode.wire import Endpoint, ReplicaStatus
 from lbnode.catalog import Catalog, ServerRecord, ShardRecord
+from lbnode.leaders import leader_of
 
 #: How far a follower may be behind its leader, in log entries, and still count as serving.
 _LAG_SERVING_MAX = 1000
@@ -107,12 +108,6 @@ def describe(
 
 def _not_seen(server: ServerRecord) -> ServerState:
     return ServerState(name=server.name, home=server.home, incarnation=server.incarnation)
-
-
-def leader_of(shard: ShardRecord, known: Mapping[int, ReplicaStatus]) -> ReplicaStatus | None:
-    """Return the replica that says it leads, in the highest term if several do (Raft §5.2: only that one does)."""
-    claims = [known[replica_id] for replica_id in shard.replicas if replica_id in known]
-    return max((one for one in claims if one.role == "leader"), key=lambda one: one.term, default=None)
 
 
 def _shard_state(

@@ -25,6 +25,7 @@ from dbnode.schema import Schema, schema_from_json
 from dbnode.server import DatabaseServer
 from dbnode.wire import Endpoint, ManagedConfig, ReplicaStatus, ServerFile
 from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
+from lbnode.leaders import Handover
 from raftlog.link import Endpoint as LinkEndpoint
 from raftlog.link import Identity, Lane
 from raftlog.link.interface import LaneChange
@@ -292,6 +293,13 @@ class MemoryWatch:
         """See ReplicaWatch.ask."""
         found = {name: self._launcher.at_link(link) for name, link in self._servers.items()}
         return succeed({name: tuple(server.serving.statuses()) for name, server in found.items() if server})
+
+    def hand_over(self, handover: Handover) -> Deferred[None]:
+        """See ReplicaWatch.hand_over."""
+        server = self._launcher.at_link(self._servers[handover.leader])
+        if server is not None and server.serving.leads(handover.group_id):
+            server.node.transfer_leader(handover.group_id, handover.replica_id)
+        return succeed(None)
 
     def close(self) -> Deferred[None]:
         """See ReplicaWatch.close."""

@@ -28,6 +28,14 @@ def request(servers: dict[str, tuple[str, ...]], *, replace: bool = False, size:
 
 
 ONE = request({"A": ("sh1", "sh2"), "B": ("sh1",), "C": ("sh1", "sh2")})
+#: Six shards, three replicas of each; every server holds a replica of three.
+SIX = InitRequest(
+    schema=SCHEMA,
+    shards=tuple(InitShard(low=n, shard=f"sh{n}", size=1) for n in range(6)),
+    servers={name: tuple(f"sh{(place + n) % 6}" for n in range(3)) for place, name in enumerate("ABCDEF")},
+    replicas=3,
+    replace=False,
+)
 OTHER = request({"A": ("sh1",), "D": ("sh1", "sh2")}, replace=True, size=20)
 
 
@@ -82,6 +90,19 @@ class InitTests(ControllerTestCase):
         assert layout is not None
         self.assertEqual([shard.shard for shard in layout.shards], ["sh1", "sh2"])
         self.assertEqual(set(layout.servers), {"A", "B", "C"})
+
+    def test_leaders_are_spread(self) -> None:
+        """No server leads two shards while another could lead one of them."""
+        balancer = self.balancer()
+        names = "ABCDEF"
+        servers = {
+            name: tuple(f"sh{n + 1}" for n in range(6) if (n - place) % 6 < 3) for place, name in enumerate(names)
+        }
+        shards = tuple(InitShard(low=n, shard=f"sh{n + 1}", size=1) for n in range(6))
+
+        run(self.clock, balancer.controller.init(InitRequest(SCHEMA, shards, servers, 3, replace=False)))
+
+        self.assertEqual({shard.primary for shard in self.state(balancer).shards}, set(names))
 
     def test_the_same_again_is_fine(self) -> None:
         """A second /init of the same configuration changes nothing."""
@@ -341,6 +362,21 @@ class WatchTests(ControllerTestCase):
         self.assertEqual(told.cluster.servers["B"], layout.servers["B"].link)
         replicas = [replica for shard in self.state(self.balancer_).shards for replica in shard.replicas]
         self.assertEqual({replica.state for replica in replicas}, {"serving"})
+
+    def test_leaders_are_spread_again(self) -> None:
+        """After a death and a return the leaders are even again, without anybody's hand."""
+        self.make_world()
+        balancer = self.balancer_ = self.balancer()
+        run(self.clock, balancer.controller.init(SIX))
+        record = balancer.catalog.catalog.servers()["B"]
+
+        self.launcher.kill("B")
+        pass_time(self.clock, until=lambda: self.state(balancer).ready, seconds_max=10)
+        self.assertNotIn("B", {shard.primary for shard in self.state(balancer).shards})
+        run(self.clock, started_by_hand(self.launcher, "B", record.incarnation))
+        self.clock.pump([0.025] * 1000)
+
+        self.assertEqual({shard.primary for shard in self.state(balancer).shards}, set("ABCDEF"))
 
     def test_roles_are_timed(self) -> None:
         """The state tells for how long each replica has had its role."""
