@@ -33,8 +33,6 @@ _REASONS = (
     UnexpectedAnswerError,
     UnreachableError,
 )
-#: Width of the table where there is no terminal to ask.
-_COLUMNS = 110
 _EXIT_BAD, _EXIT_STOPPED, _EXIT_INTERRUPTED = 1, 2, 130
 
 _EPILOG = """\
@@ -146,7 +144,7 @@ async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
         raise SystemExit(_EXIT_STOPPED) from reason
     except (CancelledError, ConnectingCancelledError):
         raise SystemExit(_EXIT_INTERRUPTED) from None
-    show(session, Console(width=None if sys.stdout.isatty() else _COLUMNS))
+    show(session, Console())
     if json is not None:
         _write(json, session)
     if not good(session):

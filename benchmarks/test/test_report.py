@@ -39,7 +39,7 @@ def session(*runs: RunResult) -> Session:
 
 def shown(of: Session) -> str:
     """Return what is printed about a session."""
-    console = Console(file=StringIO(), width=110)
+    console = Console(file=StringIO(), width=80)
     show(of, console)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
@@ -52,7 +52,7 @@ class Reports(SynchronousTestCase):
 
         text = shown(found)
 
-        for part in ("2,000", "bare Klein writes", "client alone reads", "writes 0.50, reads 0.75"):
+        for part in ("2,000", "bare Klein writes", "constant, reads", "writes 0.50, reads 0.75"):
             self.assertIn(part, text)
         self.assertIn("12 replicas identical after 0.5 s, 10 rows, exactly what was acknowledged", text)
         self.assertIn("Z80, 1 cores, CP/M 2.2, Python 3.11.0, load 0.50, ext4, fdatasync 0.25 ms, revision abc", text)
