@@ -287,6 +287,28 @@ class OpeningTests(SynchronousTestCase):
         group = GroupRestated(1, 10, HardState(), Snapshot(conf_state=VOTERS), 5, entries(1, 3))
         self.refuse([SegmentOpened(1, ()), group], reason="only some of its entries")
 
+    def test_record_beyond_its_round(self) -> None:
+        """A round that ends within a record is not whole, though the record's checksum matches."""
+        opening, record = encode_framed(SegmentOpened(0, ())), encode_framed(born(1)[0])
+        header = SegmentHeader(1, SALT, 1000, 0, 1)
+        content = header.pack() + frame_round(header, 1, opening) + frame_round(header, 2, record[:-4]) + record[-4:]
+
+        recovered = recover(disk_with({FIRST: content.ljust(1000, b"\0")}))
+
+        self.assertEqual(recovered.tail, [])
+
+    def test_rounds_of_another_segment(self) -> None:
+        """A round or record with another segment's number is not this one's, even if the salts should be the same."""
+        for foreign_round, foreign_record in ((2, 1), (1, 2)):
+            header = SegmentHeader(1, SALT, 1000, 0, 1)
+            record = encode_framed(born(1)[0], foreign_record)
+            content = header.pack() + frame_round(header, 1, encode_framed(SegmentOpened(0, ())))
+            content += frame_round(SegmentHeader(foreign_round, SALT, 1000, 0, 1), 2, record)
+
+            recovered = recover(disk_with({FIRST: content.ljust(1000, b"\0")}))
+
+            self.assertEqual(recovered.tail, [])
+
     def test_disagreement(self) -> None:
         """A segment whose opening contradicts the segments before it is refused."""
         first = segment(1, encode_framed(SegmentOpened(0, ())), b"".join(encode_framed(r) for r in born(1)))

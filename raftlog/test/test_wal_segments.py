@@ -115,6 +115,17 @@ class DeletionTests(SegmentsSuite):
         self.assertLessEqual(len(self.numbers()), 5)
         self.assertEqual(self.log.groups[2].entries, list(entries(1, 1)))
 
+    def test_reopening_deletes(self) -> None:
+        """What the last process could have deleted is deleted at the start."""
+        self.work(20)
+        self.log.submit([Compacted(1, 20, 1, VOTERS)])
+        self.log.disk.power_off_at = self.log.disk.operations + 2
+        self.log.step()
+
+        self.log.reopen()
+
+        self.assertEqual(len(self.numbers()), 1)
+
     def test_a_closed_segment_gives_back_its_room(self) -> None:
         """At a start the file of the last process is cut to what it holds."""
         self.log.write([Appended(1, None, entries(1, 2))])

@@ -92,7 +92,7 @@ class FullDiskTests(SynchronousTestCase):
         """Once there is room the reserve is set aside again, and only then room is no longer low."""
         self.leave(0)
         self.append(15)
-        self.leave(3 * SEGMENT)
+        self.leave(4 * SEGMENT - 1)
         self.wait()
         self.assertTrue(self.log.wal.free_bytes_low)
 
@@ -127,8 +127,8 @@ class FullDiskTests(SynchronousTestCase):
         self.assertIn("reserve", self.disk.names())
         self.assertEqual(self.log.wal.oldest_unsynced_seconds(), 0.0)
 
-    def test_start_with_the_reserve(self) -> None:
-        """A log starts on a full disk by means of its reserve."""
+    def test_start_on_a_full_disk(self) -> None:
+        """A log starts on a full disk in a short segment, with the reserve's room if need be, and goes on."""
         self.append(3)
         self.leave(0)
 

@@ -135,7 +135,7 @@ def _continue(
 ) -> tuple[Stage, RoundWriter]:
     """Begin a fresh segment with everything of the last round in it, and drop what that makes superfluous."""
     last = recovered.segments[-1] if recovered.segments else 0
-    stage = Stage(recovered.images, last, options, rng, _affordable_bytes(directory, space, options))
+    stage = Stage(recovered.images, last, options, rng, _affordable_bytes(directory, options))
     writer = RoundWriter(directory, space, recovered.segments, recovered.end, recovered.next_round)
     try:
         chunk = stage.chunk(recovered.tail, lambda: None, now)
@@ -152,11 +152,8 @@ def _continue(
     return stage, writer
 
 
-def _affordable_bytes(directory: Directory, space: Space, options: Options) -> int:
-    """Return the length of the first segment: a small one if the disk is full, even without the reserve."""
-    if directory.free_bytes() >= options.segment_bytes:
-        return options.segment_bytes
-    space.release()
+def _affordable_bytes(directory: Directory, options: Options) -> int:
+    """Return the length of the first segment: a small one if the disk is full, so that the reserve may last."""
     if directory.free_bytes() >= options.segment_bytes:
         return options.segment_bytes
     return options.segment_bytes // SMALL_SEGMENT_PART
