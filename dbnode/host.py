@@ -69,7 +69,8 @@ class Host:
         self.identity = identity
         self.config: StoredConfig | None = None
         self.schema: Schema | None = None
-        self._lost: dict[int, str] = {}
+        #: Those that were found lost when they were to be opened, by group: replica id and reason.
+        self._lost: dict[int, tuple[int, str]] = {}
         self._node = node
         self._serving = serving
         self._links = links
@@ -86,7 +87,7 @@ class Host:
     @property
     def quarantined(self) -> dict[int, str]:
         """The groups whose replica here lost its log or its store, with the reason."""
-        return {**self._lost, **self._node.quarantined}
+        return {**{group_id: reason for group_id, (_, reason) in self._lost.items()}, **self._node.quarantined}
 
     async def open(self) -> None:
         """Take up the replicas of the last configuration."""
@@ -212,9 +213,10 @@ class Host:
         for replica in list(self._serving.replicas.values()):
             if listed.get(replica.group_id) != replica.replica_id:
                 await self._remove(replica)
-        for group_id in [group_id for group_id in self._lost if group_id not in listed]:
-            await self._stores(group_id, self._table()).destroy()
-            del self._lost[group_id]
+        for group_id, (replica_id, _) in list(self._lost.items()):
+            if listed.get(group_id) != replica_id:
+                await self._stores(group_id, self._table()).destroy()
+                del self._lost[group_id]
 
     async def _remove(self, replica: Replica) -> None:
         del self._serving.replicas[replica.group_id]
@@ -225,7 +227,7 @@ class Host:
         self._log.info("replica {id} of shard {shard} was destroyed", id=replica.replica_id, shard=replica.shard)
 
     def _quarantine(self, group: GroupConfig, reason: str) -> None:
-        self._lost[group.group_id] = reason
+        self._lost[group.group_id] = (self._own_id(group), reason)
         self._log.error("the replica of {shard} is lost and takes no part: {reason}", shard=group.shard, reason=reason)
 
     # ---- the directory ------------------------------------------------------------------------------------------

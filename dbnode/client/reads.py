@@ -91,7 +91,8 @@ class ReadChannel:
             attempts.rows.errback(Unavailable(UNAVAILABLE, attempts.last_refusal or "no answer in time"))
             return
         timeout_seconds = min(remaining_seconds, ATTEMPT_SECONDS)
-        timeout_ms = int(timeout_seconds * 1000)
+        # The server gives up first, so that its reason arrives in time to be told.
+        timeout_ms = int(timeout_seconds * 900)
         group_id, low, high, limit, bytes_max, consistency = attempts.wanted
 
         def build(request_id: int) -> Request:

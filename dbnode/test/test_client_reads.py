@@ -39,7 +39,7 @@ class ReadTests(SynchronousTestCase):
         self.rig.settle()
 
         self.assertEqual(self.successResultOf(reply).data, b"1,2")
-        self.assertEqual(self.a.requests, [Read(1, GROUP, 1, 2, 0, 1 << 20, LINEARIZABLE, 2000)])
+        self.assertEqual(self.a.requests, [Read(1, GROUP, 1, 2, 0, 1 << 20, LINEARIZABLE, 1800)])
         self.assertEqual(self.b.requests + self.c.requests, [])
 
     def test_refusal_sends_a_fresh_attempt_to_the_next_server(self) -> None:

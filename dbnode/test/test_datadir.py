@@ -1,0 +1,87 @@
+"""The data directory: whose it is, what is kept in it, and that it is nobody else's."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dbnode.datadir import DataDirectory, DataDirectoryError, ServerIdentity, StoredConfig
+from dbnode.wire import Endpoint, ManagedConfig, ServerFile
+
+
+class DataDirectoryTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Make a directory for a server."""
+        self.path = Path(self.mktemp()) / "below" / "Server0"
+        self.data = DataDirectory(self.path)
+        self.data.open()
+        self.addCleanup(self.data.close)
+
+    def test_second_process_is_kept_out(self) -> None:
+        """Only one process has the directory, until it closes it."""
+        other = DataDirectory(self.path)
+        self.assertRaises(DataDirectoryError, other.open)
+
+        self.data.close()
+        other.open()
+
+        other.close()
+
+    def test_identity_is_kept(self) -> None:
+        """Who a server is, is decided once; to start it again no option is needed."""
+        first = self.data.identify("Server0", "c", "born")
+        again = self.data.identify(None, None, "later")
+
+        self.assertEqual((first, again), (ServerIdentity("Server0", "born", "c"), first))
+
+    def test_identity_cannot_be_taken_over(self) -> None:
+        """A directory of another server or another cluster is refused, and named."""
+        self.data.identify("Server0", None, "born")
+
+        other_name = self.assertRaises(DataDirectoryError, self.data.identify, "Server1", None, "x")
+        other_cluster = self.assertRaises(DataDirectoryError, self.data.identify, "Server0", "c", "x")
+
+        self.assertIn("belongs to server Server0, not Server1", str(other_name))
+        self.assertIn("belongs to cluster (none), not c", str(other_cluster))
+
+    def test_new_server_needs_a_name(self) -> None:
+        """An empty directory without a name is a mistake that is said."""
+        self.assertIn("--name", str(self.assertRaises(DataDirectoryError, self.data.identify, None, None, "x")))
+
+    def test_secret_is_copied_for_the_owner_only(self) -> None:
+        """A secret that was given once is there the next time, and nobody else may read it."""
+        given = self.path / "given"
+        given.write_bytes(b" top secret \n")
+
+        first, again = self.data.secret(given), self.data.secret(None)
+
+        self.assertEqual((first, again), (b"top secret", b"top secret"))
+        self.assertEqual(stat.S_IMODE((self.path / "secret").stat().st_mode), 0o600)
+
+    def test_missing_and_empty_secrets(self) -> None:
+        """Without a secret there is none; a file that is not there, or empty, is a mistake."""
+        empty = self.path / "empty"
+        empty.write_bytes(b"\n")
+
+        self.assertIsNone(self.data.secret(None))
+        self.assertRaises(DataDirectoryError, self.data.secret, self.path / "nowhere")
+        self.assertRaises(DataDirectoryError, self.data.secret, empty)
+
+    def test_files_come_back_as_they_were(self) -> None:
+        """Configuration and endpoints survive the process; before they are written there are none."""
+        config = StoredConfig({"columns": ["id"], "dtypes": ["Number"]}, ManagedConfig("c", 1, "Server0", [], {}))
+        endpoints = ServerFile("Server0", "born", "c", 1, 2, Endpoint("127.0.0.1", 3), None)
+        self.assertEqual((self.data.read_config(), self.data.read_endpoints()), (None, None))
+
+        self.data.write_config(config)
+        self.data.write_endpoints(endpoints)
+
+        self.assertEqual((self.data.read_config(), self.data.read_endpoints()), (config, endpoints))
+
+    def test_damaged_file_is_named(self) -> None:
+        """A file that is not what it must be keeps the server from starting, with the file's name."""
+        (self.path / "config.json").write_text("{")
+
+        self.assertIn("config.json is damaged", str(self.assertRaises(DataDirectoryError, self.data.read_config)))

@@ -1,0 +1,207 @@
+"""Three servers as one group, over memory: what a client sees when they are configured, killed and restarted."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dbnode.client import ReadChannel, Requests, ShardSession, Unavailable
+from dbnode.test.server_rig import CLUSTER, NAMES, Server, ServerRig, group_of_all, managed, row, three_servers
+from dbnode.wire import (
+    LINEARIZABLE,
+    STALE,
+    Duplicate,
+    Result,
+    Status,
+    Statuses,
+    Stored,
+    Write,
+    decode_items,
+    encode_items,
+)
+from raftlog.link import Endpoint, Identity
+from raftlog.link.memory import MemoryLinks
+
+
+class Balancer:
+    """The client of a cluster, as a balancer would be."""
+
+    def __init__(self, rig: ServerRig) -> None:
+        self.rig = rig
+        identity = Identity(CLUSTER, "balancer", "balancer", "b")
+        links = MemoryLinks(
+            rig.network,
+            identity,
+            lambda _, items: self.requests.received(items),
+            encode=encode_items,
+            decode=decode_items,
+        )
+        self.requests = Requests(rig.clock, links)
+        links.watch(lambda name, lane: None, self.requests.dropped)
+        for name in NAMES:
+            links.set_peer(name, Endpoint("memory", 1))
+        links.startService()
+        rig.run(0.1)
+        self.session = ShardSession(
+            rig.clock, self.requests, Random(1), group_id=1, client_name="balancer-1", servers=NAMES
+        )
+        self.reads = ReadChannel(rig.clock, self.requests, Random(2))
+
+    def write(self, *ids: int) -> Result:
+        """Store rows with these ids and wait for the result."""
+
+        async def wait() -> Result:
+            return await self.session.submit(Write(tuple((id_, "x", 1) for id_ in ids)), 10)
+
+        return self.rig.wait(wait())  # type: ignore[no-any-return]
+
+    def read(self, server: str, consistency: int = LINEARIZABLE, timeout_seconds: float = 5) -> bytes:
+        """Return all rows as one server answers."""
+
+        async def wait() -> bytes:
+            page = await self.reads.read(
+                1, [server], 0, 10_000, timeout_seconds=timeout_seconds, consistency=consistency
+            )
+            return page.data
+
+        return self.rig.wait(wait())  # type: ignore[no-any-return]
+
+    def statuses(self, server: str) -> Statuses:
+        """Return what a server says of its replicas."""
+
+        async def wait() -> Any:
+            return await self.requests.ask(server, Status, 1)
+
+        return self.rig.wait(wait())  # type: ignore[no-any-return]
+
+
+class ClusterTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Start three servers with one group, and a client."""
+        self.rig = three_servers()
+        self.balancer = Balancer(self.rig)
+
+    def tearDown(self) -> None:
+        """Check that no server had to give up."""
+        for server in self.rig.servers.values():
+            self.assertEqual(server.failures, [])
+
+    def others(self, server: Server) -> list[str]:
+        """Return the names of the other servers."""
+        return [name for name, other in self.rig.servers.items() if other is not server]
+
+    def test_writes_reach_every_replica_and_every_replica_reads_them(self) -> None:
+        """A read on any replica sees what was acknowledged before it began."""
+        self.assertEqual(self.balancer.write(1, 2), Stored(2))
+        read = {self.balancer.read(name).count(b"Stud_id") for name in NAMES}
+
+        self.assertEqual(read, {2})
+        self.rig.run(0.5)
+        self.assertEqual([server.rows() for server in self.rig.servers.values()], [[(1, "x", 1), (2, "x", 1)]] * 3)
+
+    def test_duplicate_is_refused_by_the_shard(self) -> None:
+        """The outcome of a change is part of applying it."""
+        self.balancer.write(1)
+
+        self.assertEqual(self.balancer.write(2, 1), Duplicate((1,)))
+
+    def test_killed_leader_loses_nothing(self) -> None:
+        """After the leader's death a majority goes on, with everything that was acknowledged."""
+        self.balancer.write(1)
+        leader = self.rig.leader()
+
+        leader.kill()
+        del self.rig.servers[leader.disk.identity.name]
+        self.assertEqual(self.balancer.write(2), Stored(1))
+
+        for name in self.rig.servers:
+            self.assertEqual(self.balancer.read(name).count(b"Stud_id"), 2)
+
+    def test_restarted_server_catches_up_before_it_reads(self) -> None:
+        """A server that comes back, from its own disk alone, answers only with what it has missed."""
+        self.balancer.write(1)
+        dead = self.rig.servers[self.others(self.rig.leader())[0]]
+        name = dead.disk.identity.name
+        dead.kill()
+        del self.rig.servers[name]
+        self.balancer.write(2)
+
+        self.rig.start(name, disk=dead.disk)
+        stale = self.balancer.read(name, STALE)
+        self.rig.run(0.5)
+
+        self.assertEqual(stale.count(b"Stud_id"), 2)
+        self.assertEqual(self.rig.servers[name].rows(), [(1, "x", 1), (2, "x", 1)])
+
+    def test_all_killed_at_once_lose_nothing(self) -> None:
+        """Everything that was acknowledged is there when the processes come back."""
+        self.balancer.write(1, 2, 3)
+
+        for server in self.rig.servers.values():
+            server.kill()
+        for name in NAMES:
+            self.rig.restart(name)
+
+        self.assertEqual(self.balancer.read("Server1").count(b"Stud_id"), 3)
+        self.assertEqual(self.balancer.write(4), Stored(1))
+
+    def test_follower_says_who_leads(self) -> None:
+        """The status of each replica names role, leader's server, indexes and rows."""
+        self.balancer.write(1)
+        self.rig.run(0.5)
+        leader = self.rig.leader().disk.identity.name
+
+        for name in NAMES:
+            (status,) = self.balancer.statuses(name).replicas
+            self.assertEqual((status.leader_server, status.row_count), (leader, 1))
+            self.assertEqual(status.role, "leader" if name == leader else "follower")
+            self.assertEqual(status.applied_index, status.commit_index)
+
+    def test_minority_refuses_reads_and_a_stale_one_is_answered(self) -> None:
+        """Cut off from the others a replica proves nothing; what it has is given to who asks for no more."""
+        self.balancer.write(1)
+        self.balancer.read("Server0")
+        for other in ("Server1", "Server2"):
+            self.rig.network.cut("Server0", other)
+        self.rig.run(2)
+
+        failure = self.assertRaises(Unavailable, self.balancer.read, "Server0", timeout_seconds=1)
+
+        self.assertIn("quorum", failure.text)
+        self.assertEqual(self.balancer.read("Server0", STALE).count(b"Stud_id"), 1)
+
+    def test_http_write_at_a_follower_reaches_the_leader(self) -> None:
+        """Every server that holds the shard takes changes and reads for it."""
+        for place, server in enumerate(self.rig.servers.values()):
+            reply = server.ask("POST", "/write", {"shard": "sh1", "data": [row(place)], "curr_idx": 5})
+            self.assertEqual((reply.status, reply.json["current_idx"]), (200, 6), reply.body)
+
+        read = self.rig.servers["Server2"].ask("POST", "/read", {"shard": "sh1", "Stud_id": {"low": 0, "high": 9}})
+
+        self.assertEqual([one["Stud_id"] for one in read.json["data"]], [0, 1, 2])
+
+    def test_stopping_leader_hands_over_first(self) -> None:
+        """A server that is stopped, not killed, leaves its shards with a leader: no election timeout passes."""
+        leader = self.rig.leader()
+        before = self.rig.clock.seconds()
+
+        self.rig.wait(leader.database.stop())
+        del self.rig.servers[leader.disk.identity.name]
+
+        self.assertLess(self.rig.clock.seconds() - before, 0.25)
+        self.assertIn("leader", [server.role() for server in self.rig.servers.values()])
+
+    def test_removed_group_leaves_nothing(self) -> None:
+        """A configuration that no longer lists a group destroys the replica, and its id is never taken again."""
+        for name, server in self.rig.servers.items():
+            self.assertEqual(server.configure(managed(name, [], version=2)).status, 200)
+        server = self.rig.servers["Server0"]
+
+        again = server.configure(managed("Server0", [group_of_all()], version=3))
+
+        self.assertEqual((again.status, again.code), (409, "bad_config"))
+        self.assertEqual(server.rows(), [])
+        self.assertEqual(server.database.serving.statuses(), [])
+        self.assertEqual(server.ask("GET", "/copy", {"shards": ["sh1"]}).code, "no_shard")
