@@ -161,7 +161,8 @@ class Proposals:
         error = failure.value
         assert isinstance(error, Unanswered), failure
         proposal.doubtful = proposal.doubtful or error.sent
-        proposal.last_refusal = error.text
+        # What a server said is worth more than silence.
+        proposal.last_refusal = proposal.last_refusal or error.text
         self._look_elsewhere(proposal.asked, "")
         self._again(proposal, at_once=not error.sent)
 

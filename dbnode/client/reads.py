@@ -143,7 +143,8 @@ class _Attempts:
     def unanswered(self, failure: Failure) -> None:
         """Go on: a read has no outcome to be unsure of."""
         assert isinstance(failure.value, Unanswered), failure
-        self._go_on(failure.value.text)
+        # What a server said is worth more than silence.
+        self._go_on(self.last_refusal or failure.value.text)
 
     def _go_on(self, refusal: str) -> None:
         self.last_refusal = refusal
