@@ -180,7 +180,7 @@ class MemoryLauncher:
             recovered=home.recovered,
             tombstones=home.wal.tombstones,
             wal_stats=Stats(),
-            links_of=lambda receive: _HomeLinks(MemoryLinks(self.network, linked_as, receive), self.home_at),
+            links_of=lambda receive: HomeLinks(MemoryLinks(self.network, linked_as, receive), self.home_at),
             stores=home.store,
             config_file=home,
             fatal=self._fatal,
@@ -201,7 +201,7 @@ class MemoryLauncher:
         )
 
 
-class _HomeLinks:
+class HomeLinks:
     """Links that dial by address, as real ones do: the server behind a name is told by where it listens."""
 
     def __init__(self, links: MemoryLinks, home_at: Callable[[LinkEndpoint], str]) -> None:
