@@ -68,9 +68,8 @@ class Bars:
 
 def show(session: Session, console: Console) -> None:
     """Print the table of a session and what there is to say about it."""
-    console.print(_table(session))
-    for line in _notes(session):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for part in (_title(session), _table(session), *_notes(session)):
+        console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
 
 
 def to_json(session: Session) -> bytes:
@@ -107,20 +106,26 @@ def ratios(session: Session) -> dict[str, float] | None:
     }
 
 
-def _table(session: Session) -> Table:
+def _title(session: Session) -> str:
     options = session.options
+    return (
+        f"{options.workload}: {WORKLOADS[options.workload].about}; {options.concurrency} connections, "
+        f"names of {options.width} bytes, {options.runs} run{'s' if options.runs > 1 else ''}\n"
+    )
+
+
+def _table(session: Session) -> Table:
     table = Table(
-        title=f"{options.workload}: {WORKLOADS[options.workload].about}, {options.concurrency} connections, "
-        f"names of {options.width} bytes, {options.runs} run{'s' if options.runs > 1 else ''}",
-        title_justify="left",
         caption="milliseconds; cpu is the client's own, per request",
         caption_justify="left",
         box=SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
+        show_edge=False,
+        pad_edge=False,
+        padding=0,
     )
     table.add_column("", no_wrap=True)
     for heading in _HEADINGS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     ours = [run.ours.figures for run in session.runs]
     ceilings = [run.ceiling for run in session.runs if run.ceiling is not None]
     _add_rows(table, "", ours)
