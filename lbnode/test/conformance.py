@@ -25,6 +25,8 @@ CONFIG: dict[str, Any] = {
     ],
     "servers": {"Server0": ["sh1", "sh2", "sh3", "sh4"], "Server1": ["sh1", "sh2", "sh3", "sh4"], "Server2": []},
 }
+#: So many rows of an earlier test are removed faster one by one than by a new table.
+_DELETED_MAX = 100
 LAST_ID = (1 << 63) - 1
 
 
@@ -45,8 +47,12 @@ class ConformanceCase(SynchronousTestCase):
         self.door = self.open()
         if self.call("POST", "/init", CONFIG).status != 200:
             self.succeed("POST", "/init", {**CONFIG, "replace": True})
-        for left_over in self.rows():
-            self.succeed("DELETE", "/del", {"Stud_id": left_over["Stud_id"]})
+        left_over = self.rows()
+        if len(left_over) > _DELETED_MAX:
+            self.succeed("POST", "/init", {**CONFIG, "replace": True})
+            return
+        for one in left_over:
+            self.succeed("DELETE", "/del", {"Stud_id": one["Stud_id"]})
 
     def call(self, method: str, path: str, value: Any = None, headers: dict[str, str] | None = None) -> Reply:
         """Send a request with a JSON body, or with none."""

@@ -12,10 +12,6 @@ SHARDS = {"sh1", "sh2", "sh3", "sh4"}
 
 
 class Init(ConformanceCase):
-    def tearDown(self) -> None:
-        """Leave the table that the other tests expect."""
-        self.call("POST", "/init", {**CONFIG, "replace": True})
-
     def test_same_configuration_again(self) -> None:
         """The same /init again is a success that changes nothing."""
         self.stored(row(7))

@@ -79,7 +79,7 @@ class Bodies(ConformanceCase):
 
     def test_too_many_rows(self) -> None:
         """More rows than one request may have are a 413."""
-        error = self.refuse(413, "too_many_rows", "POST", "/write", {"data": [1] * 20_001}, "20000")
+        error = self.refuse(413, "too_many_rows", "POST", "/write", {"data": [1] * 100_001}, "100000")
 
         self.assertEqual(error["applied"], "no")
 

@@ -73,7 +73,7 @@ class MemoryBalancer:
         self.app = BalancerApp(
             self.controller,
             self.router,
-            DataRequests(self.router, rows_max=20_000),
+            DataRequests(self.router, rows_max=100_000),
             Metrics(self.clock.seconds, {("shardlb_reads_waiting", "Reads without an answer."): self._reads_waiting}),
             InitLimits(),
         )

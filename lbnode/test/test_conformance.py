@@ -6,8 +6,10 @@ Set SHARDLB_URL to run it against a balancer that runs somewhere; the suite repl
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from lbnode.test import contract
+from lbnode.test.cluster import Cluster
 from lbnode.test.door import Door, MemoryDoor, UrlDoor
 from lbnode.test.memory_balancer import MemoryBalancer
 
@@ -37,6 +39,21 @@ class InFrontOfKlein(_InFrontOfKlein, contract.Contract):
 
 
 class InFrontOfKleinBeforeInit(_InFrontOfKlein, contract.BeforeInit):
+    """The same, without a table."""
+
+
+class _Cluster(contract.ConformanceCase):
+    def open(self) -> Door:
+        cluster = Cluster(Path(self.mktemp()))
+        self.addCleanup(cluster.stop)
+        return MemoryDoor(cluster.clock, cluster.site(direct=True))
+
+
+class WholeCluster(_Cluster, contract.Contract):
+    """The real balancer over real servers, in memory."""
+
+
+class WholeClusterBeforeInit(_Cluster, contract.BeforeInit):
     """The same, without a table."""
 
 
