@@ -171,11 +171,12 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory for a log, durably, unless it is there already."""
+    """Create a directory, and those above it, durably, unless it is there already."""
     if path.is_dir():
         return
+    make_directory(path.parent)
     try:
-        path.mkdir(parents=True)
+        path.mkdir()
         sync_directory(path.parent)
     except OSError as error:
         raise WalError(f"{path}: cannot be created: {error.strerror}") from error

@@ -70,12 +70,12 @@ class GroupImage:
 
     def append(self, entries: tuple[Entry, ...], segment: int) -> None:
         """Put entries at their place, dropping whatever was there and after."""
-        first = entries[0].index
-        if not self.snapshot.index < first <= self.last_index + 1 or entries[-1].index - first != len(entries) - 1:
+        first, last = entries[0].index, self.last_index
+        if not self.snapshot.index < first <= last + 1 or entries[-1].index - first != len(entries) - 1:
             raise InvalidRecord(
-                f"group {self.group_id}: entries {first} to {entries[-1].index} do not follow index {self.last_index}"
+                f"group {self.group_id}: entries {first} to {entries[-1].index} do not follow index {last}"
             )
-        if first <= self.last_index:
+        if first <= last:
             self._truncate(first)
         self.entries.extend(entries)
         self.bytes += entries_bytes(entries)

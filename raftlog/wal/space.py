@@ -8,7 +8,6 @@ the reserve gives room for one more segment, in which a compaction can free the 
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
 
 from raftlog.wal.directory import RESERVE_NAME, Directory
 
@@ -52,7 +51,5 @@ class Space:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            with suppress(FileNotFoundError):
-                self._directory.remove(RESERVE_NAME)
         else:
             self._reserved = True
