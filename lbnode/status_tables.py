@@ -1,0 +1,62 @@
+"""The answer of /status as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+
+def status_tables(status: dict[str, Any]) -> Iterator[Table]:
+    """Yield a table of the servers and one of the replicas; without a table of data both are empty."""
+    yield _servers(status)
+    yield _replicas(status)
+
+
+def _servers(status: dict[str, Any]) -> Table:
+    doing = f", /{status['operation']} in progress" if status.get("operation") else ""
+    table = Table("server", "state", "for", "shards", "http", "pid", "reason", title=f"{status['N']} servers{doing}")
+    for name, shards in status["servers"].items():
+        server = status["server_states"].get(name, {})
+        http = server.get("http")
+        table.add_row(
+            name,
+            server.get("state", "?"),
+            _duration(server.get("for_seconds", 0.0)),
+            " ".join(shards),
+            f"{http['host']}:{http['port']}" if http else "",
+            str(server.get("pid") or ""),
+            server.get("reason", ""),
+        )
+    return table
+
+
+def _replicas(status: dict[str, Any]) -> Table:
+    columns = ("shard", "ids", "server", "replica", "state", "role", "for", "term", "applied", "lag", "rows")
+    table = Table(*columns, title=f"{len(status['shards'])} shards")
+    for shard in status["shards"]:
+        low = next(value for name, value in shard.items() if name.endswith("_low"))
+        ids = f"{low}-{low + shard['Shard_size'] - 1}"
+        for replica in shard["replicas"]:
+            figures = (replica.get(name) for name in ("term", "applied_index", "lag", "row_count"))
+            table.add_row(
+                shard["Shard_id"],
+                ids,
+                replica["server"],
+                str(replica["replica_id"]),
+                replica["state"],
+                replica.get("role") or "",
+                _duration(replica.get("for_seconds", 0.0)),
+                *("" if figure is None else str(figure) for figure in figures),
+            )
+        table.add_section()
+    return table
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in its largest unit: 4s, 3m, 12h, 5d."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{int(seconds)}s"
