@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+
+#: Narrow enough for a terminal of 80 columns.
+_STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}
 
 
 def status_tables(status: dict[str, Any]) -> Iterator[Table]:
@@ -16,7 +20,8 @@ def status_tables(status: dict[str, Any]) -> Iterator[Table]:
 
 def _servers(status: dict[str, Any]) -> Table:
     doing = f", /{status['operation']} in progress" if status.get("operation") else ""
-    table = Table("server", "state", "for", "shards", "http", "pid", "reason", title=f"{status['N']} servers{doing}")
+    columns = ("server", "state", "for", "shards", "http", "pid", "reason")
+    table = Table(*columns, **_STYLE, title=f"{status['N']} servers{doing}")
     for name, shards in status["servers"].items():
         server = status["server_states"].get(name, {})
         http = server.get("http")
@@ -33,8 +38,8 @@ def _servers(status: dict[str, Any]) -> Table:
 
 
 def _replicas(status: dict[str, Any]) -> Table:
-    columns = ("shard", "ids", "server", "replica", "state", "role", "for", "term", "applied", "lag", "rows")
-    table = Table(*columns, title=f"{len(status['shards'])} shards")
+    columns = ("shard", "ids", "server", "id", "state", "role", "for", "term", "applied", "lag", "rows")
+    table = Table(*columns, **_STYLE, title=f"{len(status['shards'])} shards")
     for shard in status["shards"]:
         low = next(value for name, value in shard.items() if name.endswith("_low"))
         ids = f"{low}-{low + shard['Shard_size'] - 1}"

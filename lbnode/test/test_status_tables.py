@@ -16,10 +16,11 @@ from lbnode.test.test_state import FOLLOWER, LEADER, described
 
 def shown(answer: dict[str, Any]) -> str:
     """Return the tables as text."""
-    console = Console(file=StringIO(), width=200)
+    text = StringIO()
+    console = Console(file=text, width=80)
     for table in status_tables(answer):
         console.print(table)
-    return console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+    return text.getvalue()
 
 
 class StatusTablesTests(SynchronousTestCase):
@@ -28,12 +29,9 @@ class StatusTablesTests(SynchronousTestCase):
         lines = shown(status(described(LEADER, FOLLOWER))).splitlines()
 
         self.assertTrue(any("3 servers" in line for line in lines))
-        self.assertEqual([line.split()[1] for line in lines if " up " in line], ["A"])
-        leader = next(line for line in lines if "leader" in line).split("│")
-        self.assertEqual(
-            [cell.strip() for cell in leader[1:-1]],
-            ["sh1", "0-9", "B", "1", "serving", "leader", "5s", "3", "2000", "0", "7"],
-        )
+        self.assertEqual([line.split()[0] for line in lines if " up " in line], ["A"])
+        leader = next(line for line in lines if "leader" in line)
+        self.assertEqual(leader.split(), ["sh1", "0-9", "B", "1", "serving", "leader", "5s", "3", "2000", "0", "7"])
         self.assertEqual(sum(" down " in line for line in lines), 2)
 
     def test_without_a_table(self) -> None:
