@@ -15,15 +15,12 @@ from dbnode.jsonhttp import Response
 from dbnode.schema import Schema
 from dbnode.wire import Done, Duplicate, KeyReused, Result, Stored, Write
 from lbnode import wire
-from lbnode.refusals import change_failed
+from lbnode.refusals import change_failed, some_ids
 
 #: What became of one shard's part of a change.
 Outcome: TypeAlias = Result | RequestFailed
 #: A shard's name and what it was asked to store.
 Part: TypeAlias = tuple[str, Write]
-
-#: How many ids an error's text names; the field `ids` has all of them.
-_IDS_IN_TEXT_MAX = 5
 
 
 def write_answer(schema: Schema, parts: Sequence[Part], outcomes: Sequence[Outcome]) -> Response:
@@ -79,10 +76,8 @@ def _part_failed(schema: Schema, part: Part, outcome: Outcome) -> ApiError | Non
     if isinstance(outcome, KeyReused):
         return _key_reused(shard)
     assert isinstance(outcome, Duplicate), outcome
-    named = ", ".join(map(str, outcome.ids[:_IDS_IN_TEXT_MAX])) + ("…" if len(outcome.ids) > _IDS_IN_TEXT_MAX else "")
-    text = (
-        f"{schema.key} {named} exists already in shard {shard}, which stored nothing; use free ids or say on_conflict"
-    )
+    named = some_ids(outcome.ids)
+    text = f"{schema.key} {named} exists already; shard {shard} stored nothing: use free ids, or say on_conflict"
     return ApiError("duplicate", text, status=409, applied="no")
 
 

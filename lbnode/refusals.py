@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dbnode.client import OutcomeUnknown, RequestFailed
 from dbnode.errors import ApiError
 from dbnode.wire import OVERLOADED
 
 #: A shard without a leader has one again after an election or two, which take less than this.
 RETRY_AFTER_SECONDS = 1
+
+#: How many ids a text names; the field `ids` of the answer has all of them.
+_IDS_IN_TEXT_MAX = 5
+
+
+def some_ids(ids: Sequence[int]) -> str:
+    """Return a few of the ids, for a text that must stay readable."""
+    return ", ".join(map(str, ids[:_IDS_IN_TEXT_MAX])) + ("…" if len(ids) > _IDS_IN_TEXT_MAX else "")
 
 
 def read_failed(shard: str, error: RequestFailed) -> ApiError:

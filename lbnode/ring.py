@@ -42,7 +42,7 @@ class Ring:
         self._virtual_servers = virtual_servers
         #: The servers that have at least one slot, in the order of their first claim.
         self.servers = tuple(dict.fromkeys(name for name in claims if name is not None))
-        self._orders = _orders(claims, len(self.servers))
+        self._orders = _orders(claims)
 
     @classmethod
     def empty(cls, *, salt: str = "", slots: int = SLOTS, virtual_servers: int = VIRTUAL_SERVERS) -> Ring:
@@ -110,10 +110,8 @@ class Ring:
         return next(at for at in clockwise if counts[claims[at] or ""] > share)
 
 
-def _orders(claims: tuple[str | None, ...], count: int) -> tuple[tuple[str, ...], ...]:
+def _orders(claims: tuple[str | None, ...]) -> tuple[tuple[str, ...], ...]:
     """List for each slot all servers in the order in which a walk clockwise from it first meets them."""
-    if not count:
-        return ((),) * len(claims)
     orders: list[tuple[str, ...]] = [()] * len(claims)
     following: dict[str, None] = {}
     # Two rounds counter-clockwise: the first only learns what lies beyond the last slot.

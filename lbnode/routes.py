@@ -12,10 +12,8 @@ from dbnode.errors import ApiError
 from dbnode.schema import Schema
 from dbnode.wire import Row
 from lbnode.layout import ShardLayout
+from lbnode.refusals import some_ids
 from lbnode.ring import Ring
-
-#: How many of the offending ids an error's text names; the field `ids` has all of them.
-_IDS_IN_TEXT_MAX = 5
 
 
 class Route:
@@ -88,8 +86,7 @@ class Routes:
         return found[1:] if found and found[0].high < low else found
 
     def _says(self, *ids: int) -> str:
-        named = ", ".join(map(str, ids[:_IDS_IN_TEXT_MAX])) + ("…" if len(ids) > _IDS_IN_TEXT_MAX else "")
         if not self._routes:
-            return f"{self.schema.key} {named} belongs to no shard: there are none"
+            return f"{self.schema.key} {some_ids(ids)} belongs to no shard: there are none"
         whole = f"{self._routes[0].low} to {self._routes[-1].high}"
-        return f"{self.schema.key} {named} belongs to no shard; the shards lie within {whole}"
+        return f"{self.schema.key} {some_ids(ids)} belongs to no shard; the shards lie within {whole}"
