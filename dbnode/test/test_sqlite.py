@@ -9,12 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, execute
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.defer import Deferred, execute, gatherResults
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dbnode import sqlite
-from dbnode.changes import Position
+from dbnode.changes import Page, Position
+from dbnode.digest import rows_digest
 from dbnode.schema import Schema
+from dbnode.snapshot import RowsDigest
 from dbnode.sqlite import SqliteStore
 from dbnode.sqlite_copy import RunInThread
 from dbnode.store import DiskFailedError, StoreError, WrongFileError
@@ -191,14 +195,17 @@ class Commits(SqliteTestCase):
         """A scan that may return many rows is made in the thread, a short one on the spot."""
         thread = ThreadOnCall()
         store = self.opened(thread)
-        store.commit(wrote(1, *((id_, "x", 0) for id_ in range(1000)), row_count=1000))
+        rows = [(id_, "x", 0) for id_ in range(3000)]
+        store.commit(wrote(1, *rows[:1500]))
+        store.commit(wrote(2, *rows[1500:], row_count=3000))
 
-        self.assertEqual(len(store.scan(0, 400, 0, 0).rows), 401)  # type: ignore[union-attr]  # at once
-        large = store.scan(0, 999, 0, 0)
+        small, limited, large = store.scan(0, 400, 0, 0), store.scan(0, 2999, 10, 0), store.scan(0, 2999, 0, 0)
         assert isinstance(large, Deferred)
+        self.assertNoResult(large)
         thread.run()
 
-        self.assertEqual(len(self.successResultOf(large).rows), 1000)
+        self.assertEqual((small, limited), (Page(rows[:401], None), Page(rows[:10], 10)))
+        self.assertEqual(self.successResultOf(large), Page(rows, None))
 
 
 class WriteAheadLog(SqliteTestCase):
@@ -376,3 +383,36 @@ class Imports(SqliteTestCase):
 
         self.failureResultOf(export.next_chunk(), StoreError)
         self.successResultOf(export.close())
+
+
+class RealThreads(TestCase):
+    async def test_everything_at_once(self) -> None:
+        """Commits, scans, copies, syncs and checkpoints side by side lose nothing and never meet a lock."""
+        self.patch(sqlite, "WAL_BYTES_MAX", 200_000)
+        self.patch(sqlite, "COMMITS_PER_LOOK", 4)
+        from twisted.internet import reactor
+
+        threads: Any = reactor
+        pool = ThreadPool(0, 4)
+        pool.start()
+        self.addCleanup(pool.stop)
+        path = Path(self.mktemp())
+        store = SqliteStore(path, STUDENTS, lambda work: deferToThreadPool(threads, pool, work))
+        store.open()
+
+        digests: list[RowsDigest] = []
+        for index in range(1, 31):
+            size = 3000 if index % 10 == 0 else 100
+            rows = [(index * 10_000 + id_, f"name {id_}", id_ % 2 == 0) for id_ in range(size)]
+            row_count = index * 100 + index // 10 * 2900
+            waiting: list[Deferred[Any]] = [store.make_durable(), Deferred.fromCoroutine(rows_digest(store))]
+            for answer in (store.commit(wrote(index, *rows, row_count=row_count)), store.scan(0, 1_000_000, 0, 0)):
+                if isinstance(answer, Deferred):
+                    waiting.append(answer)
+            digests.append((await gatherResults(waiting))[1])
+        found = await rows_digest(store)
+        await store.close()
+
+        self.assertEqual((found.applied_index, found.row_count), (30, 11_700))
+        self.assertTrue(all(digest.applied_index in (index, index + 1) for index, digest in enumerate(digests)))
+        self.assertFalse(path.with_name(path.name + "-wal").exists())

@@ -166,14 +166,15 @@ class StoreSuite(Case):
 
     def test_limit_of_bytes(self) -> None:
         """Pages cut by bytes hold at least a row, never much more than asked, and together the whole range."""
-        rows = [(id_, "x" * 1000, 0) for id_ in range(700)]
+        rows = [(id_, "x" * 1000, 0) for id_ in range(0, 2100, 3)]
         store = self.opened(wrote(1, *rows, row_count=700))
 
         found: list[Row] = []
         low: int | None = 0
         while low is not None:
-            page = self.value(store.scan(low, 699, 0, 100_000))
+            page = self.value(store.scan(low, 2100, 0, 100_000))
             self.assertTrue(0 < len(page.rows) <= 256)
+            self.assertEqual(page.rows[0][0], low)
             found += page.rows
             low = page.next
 
