@@ -16,7 +16,9 @@ CATCH_UP_SECONDS = 2.0
 
 
 async def read_server(router: Router, server: str) -> Answer:
-    """Return the rows of each shard of which `server` has a replica; raises ApiError `unknown_server` (404).
+    """Return the rows of each shard of which `server` has a replica.
+
+    Raises ApiError `unknown_server` (404), `server_unavailable` (503) if it does not answer at all.
 
     A replica that has contact to its leader answers with everything that was acknowledged before; one that has none,
     which is when one most wants to look at it, with what it has.
@@ -50,4 +52,10 @@ async def _first_page(router: Router, server: str, route: Route) -> Rows:
 
 
 async def _page(router: Router, server: str, route: Route, low: int, consistency: int) -> Rows:
-    return await router.read_from((server,), route, low, route.high, 0, consistency, CATCH_UP_SECONDS)
+    try:
+        return await router.read_from((server,), route, low, route.high, 0, consistency, CATCH_UP_SECONDS)
+    except ApiError as error:
+        if error.code != "no_quorum":
+            raise
+        text = f"{server} does not answer for shard {route.shard}; POST /read asks all servers that have it"
+        raise ApiError("server_unavailable", text, status=503, retry_after_seconds=error.retry_after_seconds) from error

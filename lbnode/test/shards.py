@@ -19,7 +19,7 @@ from dbnode.machine import Machine, command_from_bytes
 from dbnode.memory import MemoryStore
 from dbnode.schema import Schema, rows_to_json
 from dbnode.sessions import Rejected
-from dbnode.wire import UNAVAILABLE, Applied, Endpoint, Propose, Read, Refused, Reply, Request, Rows
+from dbnode.wire import STALE, UNAVAILABLE, Applied, Endpoint, Propose, Read, Refused, Reply, Request, Rows
 from lbnode.layout import Layout, ServerAddress, ShardLayout
 from lbnode.router import Router, RouterOptions
 from raftlog.link import Endpoint as LinkEndpoint
@@ -35,7 +35,7 @@ class MemoryShards:
         #: Servers that refuse connections, and servers that take requests and never answer.
         self.gone: set[str] = set()
         self.silent: set[str] = set()
-        #: Groups that refuse everything as having no leader, and groups whose replies to changes are lost.
+        #: Groups without a leader: they refuse everything but stale reads. Groups whose replies to changes are lost.
         self.leaderless: set[int] = set()
         self.forgetful: set[int] = set()
         #: Whom each request was for, in order.
@@ -72,7 +72,8 @@ class MemoryShards:
 
     def _answer(self, request: Request) -> Reply:
         assert isinstance(request, Propose | Read)
-        if request.group_id in self.leaderless:
+        stale = isinstance(request, Read) and request.consistency == STALE
+        if request.group_id in self.leaderless and not stale:
             return Refused(request.request_id, UNAVAILABLE, f"group {request.group_id} has no leader")
         machine, store = self._group(request.group_id)
         if isinstance(request, Read):

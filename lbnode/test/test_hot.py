@@ -60,6 +60,14 @@ class Unavailable(FaultCase):
 
         self.assertEqual((reply.status, reply.json["code"], reply.headers["retry-after"]), (503, "no_quorum", "1"))
 
+    def test_stale_read_needs_no_leader(self) -> None:
+        """Whoever asks for a stale read gets it from any replica."""
+        self.shards.leaderless = {1}
+
+        reply = self.call("POST", "/read", {"Stud_id": {"low": 0, "high": 9}, "consistency": "stale"})
+
+        self.assertEqual((reply.status, reply.json["data"]), (200, []))
+
     def test_requests_are_held_until_there_is_a_leader(self) -> None:
         """Within the deadline nobody notices that there was no leader for a while."""
         self.shards.leaderless = {1}
@@ -80,6 +88,41 @@ class Unavailable(FaultCase):
 
         self.assertEqual((reply.status, reply.json["applied"]), (503, "partial"))
         self.assertEqual(reply.json["shards"], {"sh1": {"stored": [1]}, "sh2": {"refused": [5000]}})
+
+
+class OneServer(FaultCase):
+    def read_server(self, server: str) -> Reply:
+        """Return the answer of GET /read/<server>."""
+        return self.door.send("GET", f"/read/{server}")
+
+    def test_server_that_is_gone(self) -> None:
+        """What a dead server holds cannot be told, though all other servers would know it."""
+        self.shards.gone = {"Server1"}
+
+        dead, other = self.read_server("Server1"), self.read_server("Server0")
+
+        self.assertEqual(
+            (dead.status, dead.json["code"], dead.headers["retry-after"]), (503, "server_unavailable", "1")
+        )
+        self.assertIn("Server1", dead.json["message"])
+        self.assertEqual(other.status, 200)
+
+    def test_server_that_is_asked_is_the_only_one(self) -> None:
+        """Nothing is read from another server than the one named."""
+        self.shards.asked.clear()
+
+        self.read_server("Server2")
+
+        self.assertEqual({server for server, _ in self.shards.asked}, {"Server2"})
+
+    def test_server_without_a_leader_tells_what_it_has(self) -> None:
+        """A replica that cannot catch up with its leader still shows its rows."""
+        self.assertEqual(self.call("POST", "/write", {"data": [row(7)]}).status, 200)
+        self.shards.leaderless = {1}
+
+        reply = self.read_server("Server0")
+
+        self.assertEqual(reply.json["sh1"], [row(7)])
 
 
 class Unknown(FaultCase):
