@@ -25,7 +25,7 @@ from raftlog.messages import (
     MessageType,
     Snapshot,
 )
-from raftlog.progress import Inflights, Progress
+from raftlog.progress import Inflights, Progress, ProgressState
 from raftlog.readonly import ReadOnly
 from raftlog.state import TRANSFER, Config, ReadState, Role, SoftState
 from raftlog.storage import LogStorage, entry_size
@@ -87,6 +87,17 @@ class Raft:
         """Whether this replica could lead: a voter, and not waiting for a snapshot to be installed."""
         progress = self.tracker.progress.get(self.id)
         return progress is not None and not progress.is_learner and self.log.unstable.snapshot is None
+
+    def everybody_has_everything(self) -> bool:
+        """Return whether this leader has nothing to send to anybody but heartbeats, now and until somebody asks."""
+        if self.role is not Role.LEADER or self.transferee or self.tracker.membership.is_joint:
+            return False
+        last = self.log.last_index()
+        return all(
+            progress.match == last and progress.sent_commit == last and progress.state is ProgressState.REPLICATE
+            for replica_id, progress in self.tracker.progress.items()
+            if replica_id != self.id
+        )
 
     def hard_state(self) -> HardState:
         """Return what must be durable."""

@@ -32,6 +32,7 @@ from raftlog.messages import (
     HardState,
     Message,
     MessageType,
+    Quiesce,
 )
 from raftlog.rawnode import RawNode
 from raftlog.reads import ReadRounds
@@ -43,6 +44,8 @@ from raftlog.wal import Appended, Compacted, Record
 if TYPE_CHECKING:
     from raftlog.rawnode import Ready
 
+#: A leader whose group did nothing for so many ticks lets it sleep.
+QUIET_TICKS = 120
 #: Readies of one group handled in one turn; a busier group goes on in the next turn (RAFT_RULES 40).
 READIES_PER_TURN = 8
 
@@ -141,6 +144,10 @@ class Group:
         self.arrived: Import | None = None
         self._installing = False
         self._stopped = False
+        #: Whether time stands still here because nothing happens (see raftlog.liveness).
+        self.asleep = False
+        self._quiet_ticks = 0
+        self._quiet_mark = (0, 0, 0)
 
     # ---- what is asked of it ----------------------------------------------------------------------------------
 
@@ -201,9 +208,59 @@ class Group:
         self.raw.tick()
         if self.reads:
             self.reads.sweep(now_seconds, round_seconds_max)
+            self._quiet_ticks = 0
             self._wake(self)
         elif self.raw.has_ready():
             self._wake(self)
+        else:
+            self._count_quiet()
+
+    # ---- sleep ------------------------------------------------------------------------------------------------
+
+    def _count_quiet(self) -> None:
+        raft = self.raw.raft
+        mark = (raft.term, raft.log.committed, raft.log.last_index())
+        self._quiet_ticks = self._quiet_ticks + 1 if mark == self._quiet_mark else 0
+        self._quiet_mark = mark
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether this replica leads and nobody in its group has had anything to do for a while."""
+        return self._quiet_ticks >= QUIET_TICKS and self._is_settled() and self.raw.raft.everybody_has_everything()
+
+    def _is_settled(self) -> bool:
+        log = self.raw.raft.log
+        busy = self.reads or self._waiters or self._applying or self._installing or self._stopped
+        return not busy and log.applied == log.committed == log.last_index()
+
+    def fall_asleep(self) -> list[Quiesce]:
+        """Stop the time of this leader; return what the followers are told."""
+        raft = self.raw.raft
+        self.asleep = True
+        return [
+            Quiesce(self.group_id, self.replica_id, replica_id, raft.term, raft.log.committed)
+            for replica_id in raft.tracker.ids
+            if replica_id != self.replica_id
+        ]
+
+    def take_quiesce(self, item: Quiesce) -> None:
+        """Sleep if the leader may think so; otherwise time goes on, and a missing heartbeat wakes the leader."""
+        raft = self.raw.raft
+        follows = (raft.role, raft.leader_id, raft.term) == (Role.FOLLOWER, item.from_, item.term)
+        if follows and item.commit == raft.log.last_index() and self._is_settled():
+            self.asleep = True
+
+    def wake_up(self) -> None:
+        """Let time go on: a leader's next tick sends heartbeats."""
+        self.asleep = False
+        self._quiet_ticks = 0
+        raft = self.raw.raft
+        raft.election_elapsed = 0
+        raft.heartbeat_elapsed = raft.config.heartbeat_ticks
+
+    def miss_leader(self) -> None:
+        """Take note that the leader's server is gone: an election timeout has nearly passed already."""
+        self.raw.raft.election_elapsed = self.raw.raft.config.election_ticks - 1
 
     def stop(self) -> None:
         """Fail whatever waits; nothing is handed out any more."""

@@ -205,5 +205,22 @@ class SnapshotAck(msgspec.Struct, frozen=True, array_like=True, tag=2):
     refusal: str = ""
 
 
+class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """A leader with nothing to do asks a follower that has everything to sleep until something happens."""
+
+    group_id: int
+    from_: int
+    to: int
+    term: int
+    commit: int
+
+
+class Alive(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """A server's heartbeat, for all groups that sleep. `boot` tells one process of it from the next."""
+
+    server: str
+    boot: int
+
+
 #: What drivers send each other.
-RaftItem: TypeAlias = GroupMessage | SnapshotChunk | SnapshotAck
+RaftItem: TypeAlias = GroupMessage | SnapshotChunk | SnapshotAck | Quiesce | Alive

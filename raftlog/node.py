@@ -14,7 +14,6 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -27,6 +26,7 @@ from raftlog.link import Lane
 from raftlog.log import CommitBeyondLog
 from raftlog.messages import (
     EMPTY_HARD_STATE,
+    Alive,
     ConfChange,
     ConfChangeV2,
     ConfState,
@@ -34,12 +34,16 @@ from raftlog.messages import (
     HardState,
     Message,
     MessageType,
+    Quiesce,
     RaftItem,
     Snapshot,
     SnapshotChunk,
 )
+from raftlog.options import Limits, Times
+from raftlog.sleep import Sleep
 from raftlog.snapshots import Snapshots
-from raftlog.state import Config, Role
+from raftlog.state import Config
+from raftlog.status import GroupStatus, RoleChange, role_name, status_of
 from raftlog.storage import MemoryLog
 from raftlog.wal import Appended, Created, Record, RecoveredGroup, Removed, SnapshotInstalled, WriteAheadLog
 
@@ -67,50 +71,6 @@ class Transport(Protocol):
 
     def send(self, name: str, lane: Lane, item: Any) -> bool:
         """Queue an item for a server; False if it was dropped."""
-
-
-class Times(msgspec.Struct, frozen=True):
-    """How time is counted (DESIGN §3). An election timeout is random in [election_ticks, 2 * election_ticks)."""
-
-    tick_seconds: float = 0.025
-    heartbeat_ticks: int = 3
-    election_ticks: int = 12
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """Bounds of every group: message and apply sizes in bytes, the window of appends in flight per follower."""
-
-    message_bytes_max: int = 1 << 20
-    apply_bytes_max: int = 4 << 20
-    uncommitted_bytes_max: int = 64 << 20
-    inflight_messages_max: int = 64
-    inflight_bytes_max: int = 16 << 20
-    #: Of the log that is kept for slow followers; beyond it they get a snapshot (RAFT_RULES 17).
-    log_bytes_max: int = 16 << 20
-
-
-class RoleChange(msgspec.Struct, frozen=True):
-    """A replica changed its role or learned of another leader."""
-
-    group_id: int
-    replica_id: int
-    role: str
-    term: int
-    leader_id: int
-
-
-class GroupStatus(msgspec.Struct, frozen=True):
-    """Where a replica stands; indexes are positions in its group's log."""
-
-    group_id: int
-    replica_id: int
-    role: str
-    term: int
-    leader_id: int
-    last_index: int
-    commit_index: int
-    applied_index: int
-    conf_state: ConfState
 
 
 class Node(Service):
@@ -145,6 +105,7 @@ class Node(Service):
         self.times = times or Times()
         self._limits = limits or Limits()
         self._groups: dict[int, Group] = {}
+        self._sleep = Sleep(self._groups, self.times, rng.getrandbits(32), self._transport.send)
         self._awake: dict[int, Group] = {}
         self._turn_call: IDelayedCall | None = None
         self._tick_call: IDelayedCall | None = None
@@ -186,6 +147,10 @@ class Node(Service):
     def group_ids(self) -> list[int]:
         """The groups that are open here."""
         return list(self._groups)
+
+    def open_groups(self) -> list[Group]:
+        """Return the replicas themselves, to be looked at."""
+        return list(self._groups.values())
 
     @property
     def recovered_ids(self) -> list[int]:
@@ -251,6 +216,7 @@ class Node(Service):
             log_bytes_max=self._limits.log_bytes_max,
         )
         self._groups[group_id] = group
+        self._sleep.add(group)
         self._wake(group)
 
     def _finish_installation(self, found: RecoveredGroup) -> RecoveredGroup:
@@ -274,7 +240,7 @@ class Node(Service):
         removed: Deferred[None] = Deferred()
         if group is not None:
             group.stop()
-            self._awake.pop(group_id, None)
+            self._forget(group_id)
             replica_id = group.replica_id
         elif found is not None:
             replica_id = found.replica_id
@@ -286,6 +252,11 @@ class Node(Service):
     def set_peers(self, group_id: int, peers: dict[int, str]) -> None:
         """Replace the directory of a group's replicas."""
         self._group(group_id).peers = peers
+        self._sleep.meet_neighbours()
+
+    def _forget(self, group_id: int) -> None:
+        self._awake.pop(group_id, None)
+        self._sleep.remove(group_id)
 
     def _group(self, group_id: int) -> Group:
         try:
@@ -356,19 +327,7 @@ class Node(Service):
 
     def status(self, group_id: int) -> GroupStatus:
         """Return where this replica stands."""
-        group = self._group(group_id)
-        raft = group.raw.raft
-        return GroupStatus(
-            group_id=group_id,
-            replica_id=group.replica_id,
-            role=role_name(group),
-            term=raft.term,
-            leader_id=raft.leader_id,
-            last_index=raft.log.last_index(),
-            commit_index=raft.log.committed,
-            applied_index=group.machine.applied_index,
-            conf_state=group.raw.conf_state(),
-        )
+        return status_of(self._group(group_id))
 
     # ---- messages from other servers --------------------------------------------------------------------------
 
@@ -376,6 +335,9 @@ class Node(Service):
         """Take the Raft items of a frame; one for a replica that is not here is dropped and counted."""
         groups = self._groups
         for item in items:
+            if isinstance(item, Alive):
+                self._sleep.heard(item)
+                continue
             group = groups.get(item.group_id)
             to = item.message.to if isinstance(item, GroupMessage) else item.to
             if group is None or to != group.replica_id:
@@ -384,6 +346,8 @@ class Node(Service):
                 self._step(group, item.message)
             elif isinstance(item, SnapshotChunk):
                 self._snapshots.arrived(group, item)
+            elif isinstance(item, Quiesce):
+                self._sleep.asked(group, item)
             else:
                 self._snapshots.acknowledged(item)
 
@@ -397,7 +361,7 @@ class Node(Service):
         """Take a replica that lost acknowledged entries out of service, without a crash loop (RAFT_RULES 10)."""
         self.quarantined[group.group_id] = reason
         del self._groups[group.group_id]
-        self._awake.pop(group.group_id, None)
+        self._forget(group.group_id)
         group.stop()
         self._log.error(
             "group {group_id}: replica {replica_id} lost part of its log and must be replaced: {reason}",
@@ -409,6 +373,8 @@ class Node(Service):
     # ---- turns ------------------------------------------------------------------------------------------------
 
     def _wake(self, group: Group) -> None:
+        if group.asleep:
+            self._sleep.wake(group)
         self._awake[group.group_id] = group
         if self._turn_call is None and self.running:
             self._turn_call = self._clock.callLater(0, self._take_turn)
@@ -435,7 +401,8 @@ class Node(Service):
             self._wal.submit(turn.records, lambda: self._write_done(turn))
         elif turn.written:
             # Nothing new to write and nothing being written: what was promised is durable already.
-            self._written(turn)
+            self._writes_in_flight += 1
+            self._write_done(turn)
 
     def _write_done(self, turn: Turn) -> None:
         self._writes_in_flight -= 1
@@ -486,8 +453,7 @@ class Node(Service):
         round_seconds_max = tick_seconds * self.times.election_ticks
         self._ticks += 1
         try:
-            for group in self._groups.values():
-                group.tick(now_seconds, round_seconds_max)
+            self._sleep.tick(now_seconds, round_seconds_max)
             if self._ticks % TICKS_BETWEEN_COMPACTIONS == 0:
                 self._free_old_segments()
         except Exception:  # noqa: BLE001 - as above
@@ -510,11 +476,3 @@ class Node(Service):
         )
         if self._observe is not None:
             self._observe(change)
-
-
-def role_name(group: Group) -> str:
-    """Return the role in the API's words: leader, follower, candidate, pre-candidate or learner."""
-    raft = group.raw.raft
-    if raft.role is Role.FOLLOWER and raft.is_learner:
-        return "learner"
-    return raft.role.name.lower().replace("_", "-")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.errors import LeadershipLost, LostData, NotLeader, Unavailable, UnknownGroup
+from raftlog.messages import GroupMessage
 from raftlog.test.three import GROUP, Journal, SlowJournal, Three
 
 
@@ -111,7 +112,7 @@ class NodeTests(SynchronousTestCase):
     def test_message_for_another_replica_is_dropped(self) -> None:
         """A message that names a replica id which is not here is counted and ignored (RAFT_RULES 35)."""
         node = self.three.network.nodes["A"]
-        message = next(m for _, to, _, m in self.three.network.sent if to == "B")
+        message = next(m for _, to, _, m in self.three.network.sent if to == "B" and isinstance(m, GroupMessage))
 
         node.receive([message])
 

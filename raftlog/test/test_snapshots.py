@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.link import Lane
 from raftlog.messages import SnapshotAck, SnapshotChunk
-from raftlog.node import Limits
+from raftlog.options import Limits
 from raftlog.test.three import GROUP, Journal, JournalImport, Three
 from raftlog.transfer import STALL_SECONDS
 

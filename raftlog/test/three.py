@@ -12,7 +12,9 @@ from twisted.python.failure import Failure
 
 from raftlog.link import Lane
 from raftlog.messages import ConfState, Entry, RaftItem
-from raftlog.node import Limits, Node, RoleChange
+from raftlog.node import Node
+from raftlog.options import Limits
+from raftlog.status import RoleChange
 from raftlog.wal import MemoryWal, RecoveredGroup
 
 GROUP = 7

@@ -1,0 +1,25 @@
+"""What the driver can be told: how time is counted, and its bounds."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Times(msgspec.Struct, frozen=True):
+    """How time is counted (DESIGN §3). An election timeout is random in [election_ticks, 2 * election_ticks)."""
+
+    tick_seconds: float = 0.025
+    heartbeat_ticks: int = 3
+    election_ticks: int = 12
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds of every group: message and apply sizes in bytes, the window of appends in flight per follower."""
+
+    message_bytes_max: int = 1 << 20
+    apply_bytes_max: int = 4 << 20
+    uncommitted_bytes_max: int = 64 << 20
+    inflight_messages_max: int = 64
+    inflight_bytes_max: int = 16 << 20
+    #: Of the log that is kept for slow followers; beyond it they get a snapshot (RAFT_RULES 17).
+    log_bytes_max: int = 16 << 20

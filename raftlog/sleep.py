@@ -1,0 +1,99 @@
+"""The sleep of idle groups: their time stands still, and they cost nothing (RAFT_RULES 40).
+
+A group in which nothing happens needs no heartbeats of its own: its leader lets it sleep, and one heartbeat from
+server to server stands for all of them. Whatever happens to a sleeping group wakes it: a request, any message of the
+group, or the news that a server with one of its replicas fell silent or was restarted. Sleep decides nothing:
+elections, reads and commitment are what they are in a group that is awake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from raftlog.group import Group
+from raftlog.link import Lane
+from raftlog.liveness import Liveness
+from raftlog.messages import Alive, Quiesce
+from raftlog.options import Times
+
+
+class Sleep:
+    """Passes time to the groups that are awake. `groups` are all groups of the Node, which owns them.
+
+    `boot` is a number that tells this process from others on the same server; `send` is the transport's.
+    """
+
+    def __init__(
+        self, groups: Mapping[int, Group], times: Times, boot: int, send: Callable[[str, Lane, Any], bool]
+    ) -> None:
+        self._groups = groups
+        self._times = times
+        self._send = send
+        self._liveness = Liveness(boot, times.election_ticks)
+        self._ticking: dict[int, Group] = {}
+        self._ticks = 0
+
+    def add(self, group: Group) -> None:
+        """Let a new group's time pass."""
+        self._ticking[group.group_id] = group
+        self.meet_neighbours()
+
+    def remove(self, group_id: int) -> None:
+        """Forget a group, which is no longer among the groups."""
+        self._ticking.pop(group_id, None)
+        self.meet_neighbours()
+
+    def meet_neighbours(self) -> None:
+        """Find out which servers share a group with this one."""
+        groups = self._groups.values()
+        own = next((group.peers.get(group.replica_id, "") for group in groups), "")
+        self._liveness.set_neighbours(own, {server for group in groups for server in group.peers.values()})
+
+    def tick(self, now_seconds: float, round_seconds_max: float) -> None:
+        """Let one tick pass."""
+        self._ticks += 1
+        for group in list(self._ticking.values()):
+            group.tick(now_seconds, round_seconds_max)
+            if group.may_sleep:
+                self._let_sleep(group)
+        if self._ticks % self._times.heartbeat_ticks == 0:
+            greeting = self._liveness.greeting()
+            for server in self._liveness.neighbours:
+                self._send(server, Lane.CONTROL, greeting)
+        for server in self._liveness.tick():
+            self._missed(server)
+
+    def wake(self, group: Group) -> None:
+        """Let a sleeping group's time go on, since something happens to it."""
+        group.wake_up()
+        self._ticking[group.group_id] = group
+
+    def asked(self, group: Group, item: Quiesce) -> None:
+        """Take a leader's request to sleep."""
+        group.take_quiesce(item)
+        if group.asleep:
+            self._ticking.pop(group.group_id, None)
+
+    def heard(self, item: Alive) -> None:
+        """Take another server's heartbeat."""
+        if self._liveness.heard(item):
+            self._missed(item.server)
+
+    def _let_sleep(self, group: Group) -> None:
+        if any(self._liveness.is_silent(server) for server in group.peers.values()):
+            return
+        for told in group.fall_asleep():
+            server = group.peers.get(told.to)
+            if server is not None:
+                self._send(server, Lane.CONTROL, told)
+        del self._ticking[group.group_id]
+
+    def _missed(self, server: str) -> None:
+        """Wake the groups that a server's process no longer cares for: it is silent or was restarted."""
+        for group in self._groups.values():
+            if not group.asleep or server not in group.peers.values():
+                continue
+            self.wake(group)
+            if group.peers.get(group.leader_id) == server:
+                group.miss_leader()

@@ -1,0 +1,110 @@
+"""Groups in which nothing happens sleep, and wake for whatever happens (RAFT_RULES 40)."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from raftlog.group import QUIET_TICKS
+from raftlog.messages import Alive, GroupMessage, Quiesce
+from raftlog.options import Times
+from raftlog.test.three import GROUP, Three
+
+#: Longer than it takes to fall asleep.
+QUIET_SECONDS = 2 * QUIET_TICKS * Times().tick_seconds
+
+
+class SleepTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Three servers whose only group sleeps."""
+        self.three = Three()
+        self.three.run(2 + QUIET_SECONDS)
+        self.leader = self.three.leader()
+        self.follower = next(name for name in "ABC" if name != self.leader)
+
+    def tearDown(self) -> None:
+        """No driver ended its process."""
+        self.assertEqual(self.three.failures, [])
+
+    def sent_within(self, seconds: float) -> list[object]:
+        """Return what all servers send in the next seconds."""
+        self.three.network.sent.clear()
+        self.three.run(seconds)
+        return [item for *_, item in self.three.network.sent]
+
+    def write(self) -> None:
+        """Have a line acknowledged by whoever leads."""
+        write = self.three.network.nodes[self.three.leader()].propose(GROUP, b"line")
+        self.three.run(0.2)
+        self.successResultOf(write)
+
+    def asleep(self) -> dict[str, bool]:
+        """Return which servers' replicas sleep."""
+        return {name: node.open_groups()[0].asleep for name, node in self.three.network.nodes.items()}
+
+    def test_only_servers_greet(self) -> None:
+        """A sleeping group sends nothing; its servers send each other one heartbeat for all groups."""
+        sent = self.sent_within(1.5)
+
+        self.assertEqual({type(item) for item in sent}, {Alive})
+        self.assertEqual(len(sent), 6 * 20)
+
+    def test_request_wakes_everybody(self) -> None:
+        """A write, a read on a follower: as in a group that never slept, and then it sleeps again."""
+        self.write()
+        self.assertEqual(self.asleep(), dict.fromkeys("ABC", False))
+
+        read = self.three.network.nodes[self.follower].read_index(GROUP, 1)
+        self.three.run(0.2)
+        self.successResultOf(read)
+        self.three.run(QUIET_SECONDS)
+
+        self.assertEqual(self.asleep(), dict.fromkeys("ABC", True))
+
+    def test_leaders_death_wakes_its_followers(self) -> None:
+        """The silence of the leader's server stands for the missing heartbeats: another leader is elected soon."""
+        self.three.network.cut.add(self.leader)
+        self.three.run(1.5)
+
+        self.assertNotEqual(self.three.leader(), self.leader)
+        self.write()
+
+    def test_leader_that_lost_its_followers_wakes(self) -> None:
+        """A leader that hears of no server with a replica checks its quorum, and steps down."""
+        self.three.network.cut.add(self.leader)
+        self.three.run(1.5)
+
+        self.assertNotEqual(self.three.network.nodes[self.leader].status(GROUP).role, "leader")
+
+    def test_restart_is_noticed_without_silence(self) -> None:
+        """A server that was restarted so quickly that nobody missed it has forgotten that it led."""
+        machine = self.three.machines[self.leader]
+
+        self.three.crash(self.leader).open_group(GROUP, dict(self.three.peers), machine)
+        self.three.run(1.5)
+
+        self.write()
+
+    def test_follower_that_does_not_agree_stays_awake(self) -> None:
+        """A request to sleep that names another state than the follower's is ignored."""
+        self.write()
+        group = self.three.network.nodes[self.follower].open_groups()[0]
+        raft = group.raw.raft
+
+        for term, commit in ((raft.term - 1, raft.log.committed), (raft.term, raft.log.committed + 1)):
+            item = Quiesce(GROUP, raft.leader_id, group.replica_id, term, commit)
+            self.three.network.nodes[self.follower].receive([item])
+
+        self.assertFalse(group.asleep)
+
+    def test_lost_request_to_sleep_does_no_harm(self) -> None:
+        """A follower that alone was not told to sleep misses heartbeats and wakes the leader; nobody is deposed."""
+        term = self.three.network.nodes[self.leader].status(GROUP).term
+        awake = self.three.network.nodes[self.follower].open_groups()[0].replica_id
+        self.three.network.drops = lambda item: isinstance(item, Quiesce) and item.to == awake
+        self.write()
+
+        sent = self.sent_within(3 * QUIET_SECONDS)
+
+        self.assertTrue(any(isinstance(item, GroupMessage) for item in sent))
+        self.assertEqual(self.three.network.nodes[self.leader].status(GROUP).term, term)
+        self.assertEqual(self.three.leader(), self.leader)
