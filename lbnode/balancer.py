@@ -19,7 +19,7 @@ from dbnode.client import Requests
 from lbnode.app import BalancerApp
 from lbnode.catalog_group import CatalogGroup
 from lbnode.catalog_machine import CatalogMachine
-from lbnode.control import LinkWatch, ServerControl, WatchedLinks
+from lbnode.control import LinkWatch, ServerControl, SharedWatch, WatchedLinks
 from lbnode.controller import Controller, ControllerTimes
 from lbnode.fleet import Fleet, FleetTimes
 from lbnode.hot import DataRequests
@@ -70,8 +70,8 @@ class Balancer:
         self._requests = Requests(clock, self._links)
         self.router = Router(clock, self._requests, self._links, rng, client_name=name, options=settings.router)
 
-        def watch(what: str) -> LinkWatch:
-            return LinkWatch(clock, lambda receive: links_of(f"{name} {what}", receive))
+        def open_watch() -> LinkWatch:
+            return LinkWatch(clock, lambda receive: links_of(f"{name} init", receive))
 
         catalog = CatalogGroup(self._node, self._machine, name)
         fleet = Fleet(clock, launcher, control, catalog, FleetTimes())
@@ -79,8 +79,8 @@ class Balancer:
             clock,
             catalog,
             fleet,
-            Initialisation(clock, catalog, fleet, lambda: watch("init"), settings.init),
-            watch("watch"),
+            Initialisation(clock, catalog, fleet, open_watch, settings.init),
+            SharedWatch(self._requests),
             self.router.configure,
             ControllerTimes(),
         )
@@ -107,10 +107,10 @@ class Balancer:
         self.controller.startService()
 
     async def stop(self) -> None:
-        """Stop the servers, then everything else. The log is closed by who opened it."""
+        """Route no more, stop the servers, then the rest. The log is closed by who opened it."""
+        await maybeDeferred(self.router.stopService)
         if self.controller.running:
             await self.controller.stopService()
-        await maybeDeferred(self.router.stopService)
         self._requests.stop()
         await self._links.stopService()
         await maybeDeferred(self._node.stopService)

@@ -1,7 +1,7 @@
 """What the controller asks of servers: over HTTP what they shall hold, over links what their replicas are doing.
 
-Its links are not the router's. During a replacement two servers of one name run side by side, so whoever asks about
-the new ones needs a directory of its own.
+During a replacement two servers of one name run side by side; whoever asks about the new ones needs links of its own
+(LinkWatch), since the router's go to the old ones.
 """
 
 from __future__ import annotations
@@ -73,28 +73,16 @@ class WatchedLinks(Protocol):
         """Close everything."""
 
 
-class LinkWatch:
-    """ReplicaWatch over links of its own, which `make_links` returns unstarted for a receiver of frames."""
+class SharedWatch:
+    """ReplicaWatch over requests that others make too; whoever looks after their links has the same servers."""
 
-    def __init__(
-        self, clock: IReactorTime, make_links: Callable[[Callable[[Connection, list[Any]], None]], WatchedLinks]
-    ) -> None:
-        self._links = make_links(lambda _, items: self._requests.received(items))
-        self._requests = Requests(clock, self._links)
-        self._servers: dict[str, Endpoint] = {}
-        self._open = False
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._servers: list[str] = []
 
     def set_servers(self, servers: Mapping[str, Endpoint]) -> None:
-        """See ReplicaWatch.set_servers. The first call begins to dial."""
-        if not self._open:
-            self._open = True
-            self._links.watch(lambda name, lane: None, self._requests.dropped)
-            self._links.startService()
-        for name in self._servers.keys() - servers.keys():
-            self._links.remove_peer(name)
-        for name, endpoint in servers.items():
-            self._links.set_peer(name, LinkEndpoint(endpoint.host, endpoint.port))
-        self._servers = dict(servers)
+        """See ReplicaWatch.set_servers."""
+        self._servers = list(servers)
 
     def ask(self, timeout_seconds: float) -> Deferred[dict[str, tuple[ReplicaStatus, ...]]]:
         """See ReplicaWatch.ask."""
@@ -120,6 +108,36 @@ class LinkWatch:
 
         asked = self._requests.ask(handover.leader, transfer, _HAND_OVER_SECONDS)
         return asked.addCallbacks(lambda _: None, lambda failure: failure.trap(RequestFailed) and None)
+
+    def close(self) -> Deferred[None]:
+        """See ReplicaWatch.close."""
+        self._servers = []
+        return succeed(None)
+
+
+class LinkWatch(SharedWatch):
+    """ReplicaWatch over links of its own, which `make_links` returns unstarted for a receiver of frames."""
+
+    def __init__(
+        self, clock: IReactorTime, make_links: Callable[[Callable[[Connection, list[Any]], None]], WatchedLinks]
+    ) -> None:
+        self._links = make_links(lambda _, items: self._requests.received(items))
+        self._dialled: set[str] = set()
+        self._open = False
+        super().__init__(Requests(clock, self._links))
+
+    def set_servers(self, servers: Mapping[str, Endpoint]) -> None:
+        """See ReplicaWatch.set_servers. The first call begins to dial."""
+        if not self._open:
+            self._open = True
+            self._links.watch(lambda name, lane: None, self._requests.dropped)
+            self._links.startService()
+        for name in self._dialled - servers.keys():
+            self._links.remove_peer(name)
+        for name, endpoint in servers.items():
+            self._links.set_peer(name, LinkEndpoint(endpoint.host, endpoint.port))
+        self._dialled = set(servers)
+        super().set_servers(servers)
 
     def close(self) -> Deferred[None]:
         """See ReplicaWatch.close."""

@@ -98,10 +98,10 @@ class Controller(Service):
         if self._operation is not None:
             self._operation.cancel()
             await self._operation
+        await self._watch.close()
         failures = await self._fleet.stop(self._catalog.catalog.servers().values())
         for server, reason in failures.items():
             self._log.error("{server} was left running: {reason}", server=server, reason=reason)
-        await self._watch.close()
 
     def catalog_changed(self, catalog: Catalog) -> None:
         """Hand on what follows from a new catalog."""

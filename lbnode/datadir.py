@@ -35,7 +35,11 @@ class DataDirectory:
         self._lock: IO[bytes] | None = None
 
     def open(self) -> None:
-        """Create what is missing and take the lock; DirectoryUnusable if another balancer has it."""
+        """Create what is missing and take the lock.
+
+        Raises DirectoryUnusable if another balancer has it, and if there are servers but no catalog: a new catalog would
+        hand out the ids of their replicas a second time, and take their homes for its own.
+        """
         try:
             for path in (self.path, self.catalog, self.servers):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -45,6 +49,11 @@ class DataDirectory:
             raise DirectoryUnusable(f"{self.path} is in use by another balancer") from None
         except OSError as error:
             raise DirectoryUnusable(f"{self.path} cannot be used: {error}") from error
+        if any(self.servers.iterdir()) and not any(self.catalog.iterdir()):
+            self.close()
+            raise DirectoryUnusable(
+                f"{self.servers} holds servers, but their catalog {self.catalog} is gone: bring it back"
+            )
 
     def close(self) -> None:
         """Let go of the lock."""

@@ -36,6 +36,17 @@ class DataDirectoryTests(SynchronousTestCase):
 
         self.assertIn("in use by another balancer", str(error))
 
+    def test_servers_without_a_catalog(self) -> None:
+        """Their data is not taken for that of a new cluster, which would end in its removal."""
+        path = Path(self.mktemp())
+        directory = self.opened(path)
+        (directory.servers / "Server0").mkdir()
+        directory.close()
+
+        self.assertIn("catalog", str(self.assertRaises(DirectoryUnusable, DataDirectory(path).open)))
+        (directory.catalog / "log").mkdir()
+        self.opened(path)
+
     def test_a_path_that_cannot_be_a_directory(self) -> None:
         """The reason is told."""
         path = Path(self.mktemp())
