@@ -37,7 +37,7 @@ class DataDirectory:
     def open(self) -> None:
         """Create what is missing and take the lock.
 
-        Raises DirectoryUnusable if another balancer has it, and if there are servers but no catalog: a new catalog would
+        Raises DirectoryUnusable if another balancer has it, and if there are servers but no catalog: a new one would
         hand out the ids of their replicas a second time, and take their homes for its own.
         """
         try:
