@@ -112,6 +112,8 @@ class RawNode:
         type_, data = encode_change(change)
         entry = Entry(0, 0, data, type_)
         if not raft.config.disable_conf_change_validation and raft.role is Role.LEADER:
+            if raft.log.term_or_zero(raft.log.committed) != raft.term:
+                raise ProposalDropped("this leader has not committed anything in its term yet")
             if raft.pending_conf_index > raft.log.applied:
                 raise ProposalDropped("another change of membership is not applied yet")
             Changer(raft.tracker, raft.log.last_index(), raft.new_window).check(decode_change(entry))

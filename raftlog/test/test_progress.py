@@ -215,7 +215,7 @@ class AnyHistoryTests(SynchronousTestCase):
         for event, number in events:
             if event == "send" and not follower.is_paused:
                 follower.sent_entries(number % 3, number)
-                self.assertTrue(follower.is_paused or not follower.inflights.full)
+                self.assertTrue(follower.paused or not follower.inflights.full)
             elif event == "ack":
                 follower.maybe_update(number)
                 follower.inflights.free_to(number)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from raftlog.confchange import decode_change
-from raftlog.messages import APPEND_THREAD, APPLY_THREAD, Entry, EntryType, Message
+from raftlog.messages import APPEND_THREAD, APPLY_THREAD, Entry, EntryType, Message, MessageType, Snapshot
 from raftlog.rawnode import RawNode
 from raftlog.state import Config, ReadState
 from raftlog.storage import MemoryLog
@@ -60,9 +60,16 @@ class Member:
                 self.writes.append(message)
             elif message.to == APPLY_THREAD:
                 self._apply(message)
+            elif message.type is MessageType.SNAPSHOT:
+                outgoing.append(msgspec.structs.replace(message, snapshot=self._newest_state()))
             else:
                 outgoing.append(message)
         return outgoing if self.disk_is_slow else outgoing + self.write()
+
+    def _newest_state(self) -> Snapshot:
+        """Return what is sent for a snapshot: not the last compaction, as the core has it, but the present state."""
+        index = self.raw.raft.log.applied
+        return Snapshot(index, self.log.term(index), self.log.conf_state_at(index))
 
     def _apply(self, message: Message) -> None:
         for entry in message.entries:

@@ -90,8 +90,8 @@ class Network:
         return self.members[replica_id]
 
     def join(self, replica_id: int) -> None:
-        """Add a replica that knows nothing; it takes part once the configuration says so."""
-        self._add(replica_id, MemoryLog())
+        """Add a replica that knows the group's first configuration only; it takes part once a change says so."""
+        self._add(replica_id, log_of(self._conf_state))
 
     # ---- what is wrong with the network -----------------------------------------------------------------------
 
