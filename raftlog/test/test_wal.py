@@ -23,6 +23,7 @@ from raftlog.wal import (
     WalOverloaded,
     open_wal,
 )
+from raftlog.wal.framing import SECTOR_BYTES
 
 
 class MemoryWalTests(wal_suite.LogSuite):
@@ -135,12 +136,12 @@ class ThreadedWalTests(wal_suite.LogSuite):
         """What goes through many segments with a real thread is all there afterwards."""
         self.submit(born(1))
         for index in range(1, 301):
-            self.submit([Appended(1, HardState(1, 0, index), entries(index, 1, size=100))])
+            self.submit([Appended(1, HardState(1, 0, index), entries(index, 1, size=400))])
         self.sync()
 
         groups = self.reopen()
 
-        self.assertEqual(groups[1].entries, list(entries(1, 300, size=100)))
+        self.assertEqual(groups[1].entries, list(entries(1, 300, size=400)))
         self.assertGreater(len(list(self.directory.glob("*.wal"))), 5)
 
 
@@ -157,6 +158,18 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(log.disk.operations - writes, 1)
         self.assertEqual(log.acknowledged, 10)
         self.assertEqual((log.wal.stats.rounds, log.wal.stats.records), (1, 20))
+
+    def test_small_submits_fill_a_segment(self) -> None:
+        """Submits that went to disk in one round take up no more of the segment than that round."""
+        log = SteppedLog(options=small_options(segment_bytes=16 * SECTOR_BYTES))
+        log.write(born(1))
+        for turn in range(6):
+            for index in range(turn * 8 + 1, turn * 8 + 9):
+                log.submit([Appended(1, None, entries(index, 1))])
+            log.step()
+
+        self.assertEqual(log.acknowledged, 49)
+        self.assertEqual(len(log.segments()), 1)
 
     def test_one_call_per_round(self) -> None:
         """All acknowledgements of a round arrive in one call."""

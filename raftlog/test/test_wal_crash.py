@@ -70,19 +70,22 @@ class PowerCutTests(SynchronousTestCase):
     def begin(self, seed: int) -> SteppedLog:
         """Return an empty log with segments so small that the script goes through several and deletes most."""
         disk = MemoryDisk(random.Random(seed))
-        return SteppedLog(disk, small_options(segment_bytes=1500, segments_kept=2, rewrite_bytes_max=300))
+        return SteppedLog(disk, small_options(segment_bytes=4096, segments_kept=2, rewrite_bytes_max=300))
 
     def run_script(self, log: SteppedLog, seed: int) -> int:
         """Submit until the log fails, writing now and then; return how many submits were made."""
         rng = random.Random(seed)
         for submitted, records in enumerate(SCRIPT):
+            log.now += 1
             try:
                 log.submit(records)
             except WalClosed:
                 return submitted
             if rng.random() < 0.6:
                 log.step()
-        log.step()
+        log.now += 1
+        while log.wal.oldest_unsynced_seconds() and not log.fatal:
+            log.step()
         return len(SCRIPT)
 
     def check(self, log: SteppedLog, submitted: int) -> None:

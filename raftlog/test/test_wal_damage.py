@@ -1,79 +1,18 @@
-"""Bits that flip, files that were cut, bytes that mean nothing: a log is recovered or refused, and never wrong."""
+"""Bits that flip, sectors that are lost, files that were cut: a log is recovered or refused, and never wrong."""
 
 from __future__ import annotations
 
-import random
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.messages import Entry, HardState, Snapshot
-from raftlog.test.wal_fixture import VOTERS, SteppedLog, born, entries, small_options
-from raftlog.testing.disk import MemoryDisk
-from raftlog.wal import Appended, Compacted, RecoveredGroup, Removed, WalDamaged, WalError
-from raftlog.wal.framing import (
-    SEGMENT_HEADER_BYTES,
-    SegmentHeader,
-    SegmentReader,
-    frame_records,
-    frame_round,
-    parse_header,
-)
-from raftlog.wal.opening import copy_group
-from raftlog.wal.records import GroupRestated, SegmentOpened, encode_record
-from raftlog.wal.recovery import Recovered, recover
+from raftlog.messages import Entry
+from raftlog.test.wal_bytes import FIRST, SECOND, SMALL, THIRD, bits, disk_with, found, pieces, small_log
+from raftlog.test.wal_fixture import SteppedLog, born, entries, small_options
+from raftlog.wal import Appended, Removed, WalDamaged, WalError
+from raftlog.wal.framing import SECTOR_BYTES, SegmentHeader, frame_round, parse_header
+from raftlog.wal.recovery import recover
 
-FIRST = "0000000000000001.wal"
-SECOND = "0000000000000002.wal"
-THIRD = "0000000000000003.wal"
-
-
-SALT = 77
-
-
-def segment(number: int, *rounds: bytes, previous_end: int = 0, first_round: int = 1, length: int = 1000) -> bytes:
-    """Return a segment of these rounds of framed records."""
-    header = SegmentHeader(number, SALT, length, previous_end, first_round)
-    content = header.pack()
-    for index, body in enumerate(rounds):
-        content += frame_round(header, first_round + index, body)
-    return content.ljust(length, b"\0")
-
-
-def encode_framed(record: object, number: int = 1) -> bytes:
-    """Return a record in its frame."""
-    return frame_records([encode_record(record)], number, SALT)
-
-
-def end_of(content: bytes) -> int:
-    """Return where the last round of a segment ends."""
-    return list(SegmentReader(FIRST, parse_header(FIRST, content), content).open_rounds())[-1].end
-
-
-def disk_with(files: dict[str, bytes]) -> MemoryDisk:
-    """Return a disk that holds just these files."""
-    disk = MemoryDisk(random.Random(1))
-    for name, content in files.items():
-        disk.replace(name, content)
-    return disk
-
-
-def small_log() -> SteppedLog:
-    """Return a log of one segment and four rounds."""
-    log = SteppedLog(options=small_options(segment_bytes=700))
-    log.write(born(1))
-    log.write([Appended(1, HardState(2, 1, 1), entries(1, 2))])
-    log.write([Appended(1, None, entries(2, 2, term=2))])
-    log.write([Appended(1, HardState(2, 1, 2), entries(4, 1, term=2))])
-    return log
-
-
-def found(recovered: Recovered) -> dict[int, RecoveredGroup]:
-    """Return the groups of a log that was only read, its last round included."""
-    for record in recovered.tail:
-        recovered.images.apply(record, recovered.segments[-1])
-    return {group.group_id: copy_group(group) for group in recovered.images.groups.values()}
+#: The length of a segment that takes three rounds.
+SEVERAL = 5 * SECTOR_BYTES
 
 
 class SmallLogTests(SynchronousTestCase):
@@ -81,9 +20,10 @@ class SmallLogTests(SynchronousTestCase):
         """Begin with a small log, what it holds, and what it held before its last round."""
         self.log = small_log()
         self.disk = self.log.disk
+        self.content = self.disk.content(FIRST)
         self.whole = found(recover(self.disk))
         self.last_round = recover(self.disk).end
-        without_last = self.disk.content(FIRST)[: self.last_round].ljust(700, b"\0")
+        without_last = self.disk.content(FIRST)[: self.last_round].ljust(SMALL, b"\0")
         self.without_last = found(recover(disk_with({FIRST: without_last})))
 
     def test_setup(self) -> None:
@@ -92,8 +32,8 @@ class SmallLogTests(SynchronousTestCase):
         self.assertEqual(len(self.without_last[1].entries), 3)
 
     def test_every_bit_before_the_last_round(self) -> None:
-        """A bit that flips anywhere before the last round is found."""
-        for bit in range(self.last_round * 8):
+        """A bit that flips in the header or in any round before the last is found."""
+        for bit in bits(*pieces(self.content)[:-1]):
             self.disk.flip(FIRST, bit)
 
             error = self.assertRaises(WalError, recover, self.disk)
@@ -103,29 +43,41 @@ class SmallLogTests(SynchronousTestCase):
 
     def test_every_bit_of_the_last_round(self) -> None:
         """A bit that flips in the last round makes it a torn one: it is dropped as a whole."""
-        end = end_of(self.disk.content(FIRST))
-        for bit in range(self.last_round * 8, end * 8):
+        for bit in bits(pieces(self.content)[-1]):
             self.disk.flip(FIRST, bit)
 
             self.assertEqual(found(recover(self.disk)), self.without_last)
 
             self.disk.flip(FIRST, bit)
 
-    def test_every_bit_after_the_last_round(self) -> None:
-        """What lies behind the last round does not matter."""
-        end = end_of(self.disk.content(FIRST))
-        for bit in range(end * 8, 700 * 8):
-            self.disk.flip(FIRST, bit)
+    def test_every_byte_between_and_behind(self) -> None:
+        """What lies between rounds and behind the last one does not matter."""
+        meaning = {byte for piece in pieces(self.content) for byte in piece}
+        for byte in set(range(SMALL)) - meaning:
+            self.disk.flip(FIRST, byte * 8 + byte % 8)
 
             self.assertEqual(found(recover(self.disk)), self.whole)
 
-            self.disk.flip(FIRST, bit)
+            self.disk.flip(FIRST, byte * 8 + byte % 8)
+
+    def test_every_lost_sector(self) -> None:
+        """A sector that comes back as anything else is found, or was all of the last round, or held nothing."""
+        last_sector = self.last_round // SECTOR_BYTES
+        for sector in range(SMALL // SECTOR_BYTES):
+            for filling in (b"\0", b"\xff", b"ROUN"):
+                lost = bytearray(self.content)
+                lost[sector * SECTOR_BYTES : (sector + 1) * SECTOR_BYTES] = (filling * SECTOR_BYTES)[:SECTOR_BYTES]
+                disk = disk_with({FIRST: bytes(lost)})
+                if sector < last_sector:
+                    self.assertRaises(WalError, recover, disk)
+                else:
+                    expected = self.without_last if sector == last_sector else self.whole
+                    self.assertEqual(found(recover(disk)), expected)
 
     def test_truncation_at_every_byte(self) -> None:
         """A file that lost its end is found to be shorter than it was made, wherever it was cut."""
-        content = self.disk.content(FIRST)
-        for length in range(len(content)):
-            damaged = disk_with({FIRST: content[:length]})
+        for length in range(SMALL):
+            damaged = disk_with({FIRST: self.content[:length]})
 
             error = self.assertRaises(WalDamaged, recover, damaged)
 
@@ -133,24 +85,21 @@ class SmallLogTests(SynchronousTestCase):
 
     def test_torn_at_every_byte(self) -> None:
         """A last round of which only the beginning was written is dropped."""
-        content = self.disk.content(FIRST)
-        end = end_of(content)
-        for length in range(self.last_round, end):
-            torn = disk_with({FIRST: content[:length].ljust(700, b"\xee")})
+        for length in pieces(self.content)[-1]:
+            torn = disk_with({FIRST: self.content[:length].ljust(SMALL, b"\xee")})
 
             self.assertEqual(found(recover(torn)), self.without_last)
 
     def test_zeroed_round(self) -> None:
         """A round that was acknowledged and is gone without a trace is missed because of the one after it."""
-        content = bytearray(self.disk.content(FIRST))
-        begin = content.index(b"ROUN", content.index(b"ROUN") + 1) - 4
-        end = content.index(b"ROUN", begin + 8) - 4
-        content[begin:end] = bytes(end - begin)
+        content = bytearray(self.content)
+        lost, following = pieces(self.content)[-3:-1]
+        content[lost.start : lost.stop] = bytes(len(lost))
 
         error = self.assertRaises(WalDamaged, recover, disk_with({FIRST: bytes(content)}))
 
-        self.assertEqual(error.offset, begin)
-        self.assertIn(f"a later round was written at byte {end}", str(error))
+        self.assertEqual(error.offset, lost.start)
+        self.assertIn(f"a later round was written at byte {following.start}", str(error))
 
     def test_offset_of_damage(self) -> None:
         """The message names the file, the byte of the round and the byte of the record."""
@@ -166,9 +115,9 @@ class SmallLogTests(SynchronousTestCase):
 class SeveralSegmentsTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Begin with a log of three segments."""
-        log = SteppedLog(options=small_options(segment_bytes=400))
+        log = SteppedLog(options=small_options(segment_bytes=SEVERAL))
         log.write([*born(1), Appended(1, None, entries(1, 1)), *born(2), Removed(2, 20)])
-        for index in range(2, 6):
+        for index in range(2, 9):
             log.write([Appended(1, None, entries(index, 1, size=60))])
         self.log = log
         self.disk = log.disk
@@ -177,9 +126,9 @@ class SeveralSegmentsTests(SynchronousTestCase):
         self.assertEqual(list(self.files), [FIRST, SECOND, THIRD])
 
     def test_every_bit_of_earlier_segments(self) -> None:
-        """A bit that flips in a segment that is not the last is found, wherever the segment's data reach."""
+        """A bit that flips in a segment that is not the last is found, in its last round too."""
         end = parse_header(SECOND, self.files[SECOND]).previous_end
-        for bit in range(end * 8):
+        for bit in bits(*pieces(self.files[FIRST], end)):
             self.disk.flip(FIRST, bit)
 
             self.assertRaises(WalError, recover, self.disk)
@@ -188,8 +137,7 @@ class SeveralSegmentsTests(SynchronousTestCase):
 
     def test_every_bit_of_a_header_and_opening(self) -> None:
         """A bit that flips in the last segment's header or opening is found: it was complete before it had a name."""
-        opening_end = self.files[THIRD].index(b"ROUN", SEGMENT_HEADER_BYTES + 8) - 4
-        for bit in range(opening_end * 8):
+        for bit in bits(*pieces(self.files[THIRD])[:2]):
             self.disk.flip(THIRD, bit)
 
             self.assertRaises(WalError, recover, self.disk)
@@ -212,12 +160,12 @@ class SeveralSegmentsTests(SynchronousTestCase):
         beheaded = disk_with({SECOND: self.files[SECOND], THIRD: self.files[THIRD]})
 
         self.assertIn(SECOND, str(self.assertRaises(WalDamaged, recover, gap)))
-        error = self.assertRaises(WalDamaged, SteppedLog, beheaded, small_options(segment_bytes=400))
+        error = self.assertRaises(WalDamaged, SteppedLog, beheaded, small_options(segment_bytes=SEVERAL))
         self.assertIn("entries 1 to", str(error))
 
     def test_confused_segments(self) -> None:
         """A segment under another one's name, or of another log, is refused."""
-        other = SteppedLog(options=small_options(segment_bytes=400))
+        other = SteppedLog(options=small_options(segment_bytes=SEVERAL))
         other.write(born(7))
 
         renamed = disk_with({FIRST: self.files[SECOND]})
@@ -238,7 +186,7 @@ class SeveralSegmentsTests(SynchronousTestCase):
 
     def test_refused_by_open(self) -> None:
         """A damaged log is not opened, and not a byte of it is changed."""
-        self.disk.flip(FIRST, 800)
+        self.disk.flip(FIRST, pieces(self.files[FIRST])[1].start * 8)
         operations = self.disk.operations
 
         self.assertRaises(WalDamaged, self.log.open)
@@ -247,128 +195,13 @@ class SeveralSegmentsTests(SynchronousTestCase):
 
     def test_forged_round_in_a_torn_one(self) -> None:
         """What a client wrote into a row is not taken for a later round, whatever it looks like."""
-        log = small_log()
-        forged = frame_round(SegmentHeader(1, 0, 700, 0, 1), 99, b"")
+        log = small_log(SMALL + 4 * SECTOR_BYTES)
+        forged = frame_round(SegmentHeader(1, 0, SMALL, 0, 1), 99, b"")
         before = found(recover(log.disk))
-        log.write([Appended(1, None, (Entry(2, 5, forged),))])
-        log.disk.flip(FIRST, (log.disk.content(FIRST).index(forged) - 20) * 8)
+        rows = b"".join(b"x" * shift + forged for shift in range(2 * SECTOR_BYTES // len(forged)))
+        log.write([Appended(1, None, (Entry(2, 5, rows),))])
+        begin = pieces(log.disk.content(FIRST))[-1].start
+
+        log.disk.flip(FIRST, begin * 8)
 
         self.assertEqual(found(recover(log.disk)), before)
-
-
-class OpeningTests(SynchronousTestCase):
-    """Segments with checksums that match and contents that do not."""
-
-    def refuse(self, *rounds: list[object], reason: str) -> None:
-        """Check that a first segment of these rounds is refused."""
-        disk = disk_with({FIRST: segment(1, *(b"".join([encode_framed(r) for r in records]) for records in rounds))})
-        self.assertIn(reason, str(self.assertRaises(WalDamaged, recover, disk)))
-
-    def test_no_opening(self) -> None:
-        """A segment without a whole opening is refused."""
-        group = GroupRestated(1, 10, HardState(), Snapshot(conf_state=VOTERS), 0)
-        self.refuse(reason="opening is not whole")
-        self.refuse([], reason="opening is incomplete")
-        self.refuse([*born(1)], reason="opening is incomplete")
-        self.refuse([SegmentOpened(2, ()), group], reason="opening is incomplete")
-        self.refuse([SegmentOpened(1, ()), *born(1)[:1]], reason="opening is incomplete")
-
-    def test_opening_in_the_middle(self) -> None:
-        """A restatement anywhere else is refused, be it in the last round or before."""
-        self.refuse([SegmentOpened(0, ())], [SegmentOpened(0, ())], reason="not at the segment's beginning")
-        self.refuse([SegmentOpened(0, ())], [SegmentOpened(0, ())], [], reason="not at the segment's beginning")
-
-    def test_impossible_record(self) -> None:
-        """An intact record that cannot follow the ones before it is refused, with its place."""
-        self.refuse([SegmentOpened(0, ())], [Compacted(1, 1, 1, VOTERS)], [], reason="group 1: Compacted before")
-
-    def test_partial_restatement(self) -> None:
-        """A restatement must have all live entries or none."""
-        group = GroupRestated(1, 10, HardState(), Snapshot(conf_state=VOTERS), 5, entries(1, 3))
-        self.refuse([SegmentOpened(1, ()), group], reason="only some of its entries")
-
-    def test_record_beyond_its_round(self) -> None:
-        """A round that ends within a record is not whole, though the record's checksum matches."""
-        opening, record = encode_framed(SegmentOpened(0, ())), encode_framed(born(1)[0])
-        header = SegmentHeader(1, SALT, 1000, 0, 1)
-        content = header.pack() + frame_round(header, 1, opening) + frame_round(header, 2, record[:-4]) + record[-4:]
-
-        recovered = recover(disk_with({FIRST: content.ljust(1000, b"\0")}))
-
-        self.assertEqual(recovered.tail, [])
-
-    def test_rounds_of_another_segment(self) -> None:
-        """A round or record with another segment's number is not this one's, even if the salts should be the same."""
-        for foreign_round, foreign_record in ((2, 1), (1, 2)):
-            header = SegmentHeader(1, SALT, 1000, 0, 1)
-            record = encode_framed(born(1)[0], foreign_record)
-            content = header.pack() + frame_round(header, 1, encode_framed(SegmentOpened(0, ())))
-            content += frame_round(SegmentHeader(foreign_round, SALT, 1000, 0, 1), 2, record)
-
-            recovered = recover(disk_with({FIRST: content.ljust(1000, b"\0")}))
-
-            self.assertEqual(recovered.tail, [])
-
-    def test_disagreement(self) -> None:
-        """A segment whose opening contradicts the segments before it is refused."""
-        first = segment(1, encode_framed(SegmentOpened(0, ())), b"".join(encode_framed(r) for r in born(1)))
-        end = end_of(first)
-        for opening in (
-            [SegmentOpened(0, ())],
-            [SegmentOpened(1, (5,)), GroupRestated(1, 10, HardState(1, 0, 0), Snapshot(conf_state=VOTERS), 0)],
-            [SegmentOpened(1, ()), GroupRestated(1, 10, HardState(2, 0, 0), Snapshot(conf_state=VOTERS), 0)],
-            [SegmentOpened(1, ()), GroupRestated(2, 10, HardState(1, 0, 0), Snapshot(conf_state=VOTERS), 0)],
-        ):
-            body = b"".join(encode_framed(record, 2) for record in opening)
-            second = segment(2, body, previous_end=end, first_round=3)
-
-            self.assertRaises(WalDamaged, recover, disk_with({FIRST: first, SECOND: second}))
-
-
-class FuzzTests(SynchronousTestCase):
-    @settings(max_examples=150, deadline=None)
-    @given(st.binary(max_size=600))
-    def test_any_file(self, content: bytes) -> None:
-        """Any bytes for a segment are refused."""
-        self.assertRaises(WalError, recover, disk_with({FIRST: content}))
-
-    @settings(max_examples=150, deadline=None)
-    @given(st.binary(max_size=300))
-    def test_any_rounds(self, content: bytes) -> None:
-        """Any bytes behind a good opening are no rounds."""
-        good = segment(1, encode_framed(SegmentOpened(0, ())))
-        end = end_of(good)
-        spoilt = (good[:end] + content).ljust(1000, b"\0")
-
-        recovered = recover(disk_with({FIRST: spoilt}))
-
-        self.assertEqual((recovered.end, recovered.tail, recovered.images.groups), (end, [], {}))
-
-    @settings(max_examples=300, deadline=None)
-    @given(st.lists(st.binary(max_size=60), max_size=4))
-    def test_any_payload(self, payloads: list[bytes]) -> None:
-        """Records that hold any bytes under a matching checksum are read or refused."""
-        content = segment(1, encode_framed(SegmentOpened(0, ())), frame_records(payloads, 1, SALT))
-        disk = disk_with({FIRST: content})
-
-        try:
-            recovered = recover(disk)
-        except WalDamaged:
-            return
-        self.assertEqual(len(recovered.tail), len(payloads))
-
-    @settings(max_examples=200, deadline=None)
-    @given(st.binary(min_size=1, max_size=16), st.integers(0, 2**32 - 1), st.integers(0, 400))
-    def test_lengths_that_lie(self, noise: bytes, length: int, position: int) -> None:
-        """A length that reaches beyond the round is refused before anything is made of it."""
-        log = small_log()
-        content = bytearray(log.disk.content(FIRST))
-        content[position : position + 4] = length.to_bytes(4, "little")
-        content[position + 4 : position + 4 + len(noise)] = noise
-
-        try:
-            groups = found(recover(disk_with({FIRST: bytes(content)})))
-        except WalError:
-            return
-
-        self.assertEqual(groups[1].entries[:3], [*entries(1, 1), *entries(2, 2, term=2)])

@@ -12,6 +12,7 @@ from raftlog.messages import ConfState, HardState, Snapshot
 from raftlog.test.wal_fixture import VOTERS, SteppedLog, born, entries, small_options
 from raftlog.wal import Appended, Compacted, Created, Removed, SnapshotIncoming, SnapshotInstalled
 from raftlog.wal.__main__ import main
+from raftlog.wal.framing import SECTOR_BYTES
 from raftlog.wal.inspect import inspect
 
 FIRST = "0000000000000001.wal"
@@ -20,12 +21,12 @@ FIRST = "0000000000000001.wal"
 class InspectTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Begin with a log of two segments that has one record of each kind."""
-        self.log = SteppedLog(options=small_options(segment_bytes=800))
+        self.log = SteppedLog(options=small_options(segment_bytes=6 * SECTOR_BYTES))
         self.log.write([*born(1), Appended(1, HardState(2, 3, 2), entries(1, 4, term=2))])
         self.log.write([Compacted(1, 2, 2, VOTERS), *born(2), Removed(2, 20)])
         self.log.write([Created(3, 30, ConfState((1, 2), (4,), (1, 3)))])
-        self.log.submit([SnapshotIncoming(3, Snapshot(9, 1, VOTERS))])
-        self.log.write([SnapshotInstalled(3, Snapshot(9, 1, VOTERS), HardState(1, 0, 9))])
+        snapshot = Snapshot(9, 1, VOTERS)
+        self.log.write([SnapshotIncoming(3, snapshot), SnapshotInstalled(3, snapshot, HardState(1, 0, 9))])
         self.log.write([Appended(1, None, entries(5, 3, term=2, size=50))])
         self.assertEqual(len(self.log.segments()), 2)
 
@@ -41,7 +42,7 @@ class InspectTests(SynchronousTestCase):
         """Every segment, group and tombstone is listed, and the verdict comes last."""
         text = self.inspect(whole=True)
 
-        self.assertRegex(text, FIRST + r": format 1, 5 rounds from number 1 on, \d+ records, \d+ of 800 bytes used")
+        self.assertRegex(text, FIRST + r": format 1, 5 rounds from number 1 on, \d+ records, \d+ of 3072 bytes used")
         self.assertIn(
             "group 1: replica 10, term 2, vote 3, commit 2, voters [1, 2, 3] at index 2,"
             " entries 3 (term 2) to 7 (term 2), ",
@@ -71,7 +72,7 @@ class InspectTests(SynchronousTestCase):
 
     def test_damage(self) -> None:
         """Damage is shown with its place, and with what it means and what to do."""
-        self.log.disk.flip(FIRST, 2000)
+        self.log.disk.flip(FIRST, 3 * SECTOR_BYTES * 8)
 
         text = self.inspect(whole=False)
 
@@ -104,7 +105,7 @@ class InspectTests(SynchronousTestCase):
 class MainTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Begin with a log in a real directory."""
-        log = SteppedLog(options=small_options(segment_bytes=1000))
+        log = SteppedLog(options=small_options(segment_bytes=7 * SECTOR_BYTES))
         log.write([*born(1), Appended(1, None, entries(1, 1))])
         log.write([Appended(1, None, entries(2, 1))])
         self.directory = Path(self.mktemp())
@@ -132,7 +133,7 @@ class MainTests(SynchronousTestCase):
     def test_damaged(self) -> None:
         """A damaged log gives status 1."""
         content = bytearray(self.file.read_bytes())
-        content[200] ^= 1
+        content[2 * SECTOR_BYTES + 40] ^= 1
         self.file.write_bytes(content)
 
         status, printed = self.run_main()

@@ -7,8 +7,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from raftlog.messages import ConfState, HardState, Snapshot
 from raftlog.test.wal_fixture import VOTERS, SteppedLog, born, entries, small_options
 from raftlog.wal import Appended, Compacted, Record, Removed, SnapshotInstalled
-from raftlog.wal.framing import parse_header
+from raftlog.wal.framing import SECTOR_BYTES, parse_header
 from raftlog.wal.recovery import recover
+
+#: Takes eleven rounds of one entry each.
+SEGMENT = 13 * SECTOR_BYTES
 
 
 def number(name: str) -> int:
@@ -21,7 +24,7 @@ class SegmentsSuite(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Begin with a busy group."""
-        self.log = SteppedLog(options=small_options(segment_bytes=2000, segments_kept=3, rewrite_bytes_max=400))
+        self.log = SteppedLog(options=small_options(segment_bytes=SEGMENT, segments_kept=3, rewrite_bytes_max=400))
         self.log.write(born(1))
         self.index = 0
 
@@ -117,8 +120,8 @@ class DeletionTests(SegmentsSuite):
 
     def test_reopening_deletes(self) -> None:
         """What the last process could have deleted is deleted at the start."""
-        self.work(20)
-        self.log.submit([Compacted(1, 20, 1, VOTERS)])
+        self.work(15)
+        self.log.submit([Compacted(1, 15, 1, VOTERS)])
         self.log.disk.power_off_at = self.log.disk.operations + 2
         self.log.step()
 
@@ -136,7 +139,7 @@ class DeletionTests(SegmentsSuite):
         first, second = self.log.segments()
         end = parse_header(second, self.log.disk.content(second)).previous_end
         self.assertEqual(len(self.log.disk.content(first)), end)
-        self.assertEqual(len(self.log.disk.content(second)), 2000)
+        self.assertEqual(len(self.log.disk.content(second)), SEGMENT)
 
 
 class RewritingTests(SegmentsSuite):

@@ -6,8 +6,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.test.wal_fixture import VOTERS, SteppedLog, born, entries, small_options
 from raftlog.wal import Appended, Compacted, WalError
+from raftlog.wal.framing import SECTOR_BYTES
 
-SEGMENT = 2000
+#: Takes eleven rounds of one entry each.
+SEGMENT = 13 * SECTOR_BYTES
 
 
 class FullDiskTests(SynchronousTestCase):

@@ -21,7 +21,7 @@ from raftlog.wal import (
 VOTERS = ConfState((1, 2, 3))
 
 
-def small_options(segment_bytes: int = 4096, **others: int) -> Options:
+def small_options(segment_bytes: int = 16_384, **others: int) -> Options:
     """Return options with which little data makes many segments, and space is not scarce."""
     return Options(segment_bytes=segment_bytes, free_bytes_min=others.pop("free_bytes_min", 0), **others)
 

@@ -11,6 +11,9 @@ Rounds are numbered through the whole log, and a round begins only after the one
 cannot be read is a write that a crash cut short if nothing follows it, and damage if any later round can be found in
 the file. A flipped bit in the very last round looks the same as a torn write: no checksum can tell these two apart.
 
+Rounds begin at sectors of their own. So a sector that is lost takes one round with it and cannot hide the next, by
+which the loss is found; and no write touches a sector with something acknowledged in it.
+
 A segment has its full length before its name appears, and so a shorter one was truncated, which is damage as well.
 Once the next segment exists its header says where this one ends; what lies beyond was never acknowledged from here.
 """
@@ -39,6 +42,8 @@ _RECORD = struct.Struct("<IQ")
 SEGMENT_HEADER_BYTES = _SEGMENT.size + _CHECKSUM.size
 ROUND_HEADER_BYTES = _CHECKSUM.size + _ROUND.size
 RECORD_HEADER_BYTES = _CHECKSUM.size + _RECORD.size
+#: What a disk writes, or loses, as a whole.
+SECTOR_BYTES = 512
 #: One record; what length its field can express, less what keeps arithmetic on 32 bits harmless elsewhere.
 RECORD_BYTES_MAX = (1 << 31) - 1
 
@@ -108,6 +113,11 @@ def parse_header(file: str, data: bytes | memoryview) -> SegmentHeader:
     return SegmentHeader(number, salt, length, previous_end, first_round)
 
 
+def aligned(offset: int) -> int:
+    """Return the next beginning of a sector."""
+    return -(-offset // SECTOR_BYTES) * SECTOR_BYTES
+
+
 class SegmentReader:
     """Reads the rounds of one segment, given its header and all its bytes."""
 
@@ -119,15 +129,15 @@ class SegmentReader:
 
     def sealed_rounds(self, end: int) -> Iterator[Round]:
         """Read the rounds up to `end`, every one of which must be whole."""
-        if not SEGMENT_HEADER_BYTES <= end <= len(self._data):
+        if not SECTOR_BYTES <= end <= len(self._data):
             raise WalDamaged(self._file, len(self._data), f"the next segment says that this one has {end} bytes")
-        offset, number = SEGMENT_HEADER_BYTES, self._header.first_round
+        offset, number = SECTOR_BYTES, self._header.first_round
         while offset < end:
             found = self._round(offset, number, end)
             if isinstance(found, str):
                 raise WalDamaged(self._file, offset, found)
             yield found
-            offset, number = found.end, number + 1
+            offset, number = aligned(found.end), number + 1
 
     def open_rounds(self) -> Iterator[Round]:
         """Read the rounds of the newest segment, up to one that was never completed."""
@@ -135,10 +145,10 @@ class SegmentReader:
             raise WalDamaged(
                 self._file, len(self._data), f"the file has {len(self._data)} bytes instead of {self._header.length}"
             )
-        offset, number = SEGMENT_HEADER_BYTES, self._header.first_round
+        offset, number = SECTOR_BYTES, self._header.first_round
         while not isinstance(found := self._round(offset, number, len(self._data)), str):
             yield found
-            offset, number = found.end, number + 1
+            offset, number = aligned(found.end), number + 1
         later = self._later_round(offset, number)
         if later is not None:
             raise WalDamaged(self._file, offset, f"{found}, but a later round was written at byte {later}")
@@ -187,10 +197,11 @@ class SegmentReader:
 
     def _later_round(self, offset: int, number: int) -> int | None:
         """Where, after `offset`, a round later than `number` begins."""
-        mark = self._bytes.find(ROUND_MARK, offset + 1)
+        mark = self._bytes.find(ROUND_MARK, offset + SECTOR_BYTES)
         while mark >= 0:
-            head = self._round_header(mark - _CHECKSUM.size)
-            if head is not None and head[0] > number:
-                return mark - _CHECKSUM.size
+            begin = mark - _CHECKSUM.size
+            head = self._round_header(begin)
+            if head is not None and head[0] > number and begin == aligned(begin):
+                return begin
             mark = self._bytes.find(ROUND_MARK, mark + 1)
         return None

@@ -15,7 +15,15 @@ import msgspec
 
 from raftlog.wal.directory import Directory, segment_name, segment_numbers
 from raftlog.wal.errors import InvalidRecord, WalDamaged
-from raftlog.wal.framing import SEGMENT_HEADER_BYTES, Round, SegmentHeader, SegmentReader, parse_header
+from raftlog.wal.framing import (
+    SECTOR_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Round,
+    SegmentHeader,
+    SegmentReader,
+    aligned,
+    parse_header,
+)
 from raftlog.wal.image import Images
 from raftlog.wal.records import AnyRecord, GroupRestated, Record, SegmentOpened, decode_record
 
@@ -91,10 +99,10 @@ def _read_segment(
             fold.add(held_back)
         held_back = found
     if held_back is None:
-        raise WalDamaged(segment_name(header.number), SEGMENT_HEADER_BYTES, "its opening is not whole")
+        raise WalDamaged(segment_name(header.number), SECTOR_BYTES, "its opening is not whole")
     if following is not None or held_back.number == header.first_round:
         fold.add(held_back)
-        recovered.end, recovered.next_round = held_back.end, held_back.number + 1
+        recovered.end, recovered.next_round = aligned(held_back.end), held_back.number + 1
     else:
         recovered.tail = fold.records(held_back)
         recovered.end, recovered.next_round = held_back.offset, held_back.number

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from raftlog.wal.directory import NEXT_NAME, SPARE_NAME, Directory, File, segment_name
-from raftlog.wal.framing import SegmentHeader, frame_round
+from raftlog.wal.framing import SegmentHeader, aligned, frame_round
 from raftlog.wal.space import Space
 from raftlog.wal.stage import Chunk, Opening
 
@@ -83,9 +83,9 @@ class RoundWriter:
     def _open_segment(self, opening: Opening, records: bytes) -> None:
         """Begin a new segment with its opening and a first round; its name appears once all that is on disk."""
         header = SegmentHeader(opening.number, opening.salt, opening.length, self._end, self._next_round)
-        data = header.pack() + frame_round(header, header.first_round, opening.body)
+        data = _fill_sector(header.pack()) + frame_round(header, header.first_round, opening.body)
         if records:
-            data += frame_round(header, header.first_round + 1, records)
+            data = _fill_sector(data) + frame_round(header, header.first_round + 1, records)
         file = self._blank(opening.length)
         file.write(0, data)
         self._directory.rename(NEXT_NAME, segment_name(header.number))
@@ -122,6 +122,10 @@ class RoundWriter:
         return self._space.release()
 
     def _advance(self, written: int, rounds: int) -> None:
-        self._end += written
+        self._end = aligned(self._end + written)
         self.bytes_written += written
         self._next_round += rounds
+
+
+def _fill_sector(data: bytes) -> bytes:
+    return data.ljust(aligned(len(data)), b"\0")

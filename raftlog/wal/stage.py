@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raftlog.wal.errors import InvalidRecord
-from raftlog.wal.framing import RECORD_BYTES_MAX, ROUND_HEADER_BYTES, SEGMENT_HEADER_BYTES, frame_records
+from raftlog.wal.framing import RECORD_BYTES_MAX, ROUND_HEADER_BYTES, SECTOR_BYTES, aligned, frame_records
 from raftlog.wal.image import GroupImage, Images
 from raftlog.wal.options import Options
 from raftlog.wal.records import (
@@ -50,6 +50,7 @@ class Chunk:
     entries: int
     done: Callable[[], None]
     staged_at: float
+    segment: int
     opening: Opening | None
     needed_from: int
     synced: bool = False
@@ -70,7 +71,8 @@ class Stage:
         self._segment_bytes = first_segment_bytes
         self._rng = rng
         self._salt = 0
-        self._room = 0
+        #: What is left in the segment; less than what nothing takes, so that the first chunk opens one.
+        self._room = -1
 
     def chunk(self, records: Sequence[Record], done: Callable[[], None], now: float) -> Chunk:
         """Take records in; they count from now on. The first chunk after a start opens a segment of its own.
@@ -80,17 +82,23 @@ class Stage:
         payloads = [_encode(record) for record in records]
         body = frame_records(payloads, self.segment, self._salt)
         opening = None
-        if ROUND_HEADER_BYTES + len(body) > self._room:
-            opening = self._open_segment(len(body))
+        if _round_bytes(len(body)) > self._room:
+            opening = self._open_segment(_round_bytes(len(body)))
             body = frame_records(payloads, self.segment, self._salt)
-        self._room -= ROUND_HEADER_BYTES + len(body)
+        self._room -= _round_bytes(len(body))
         entries = 0
         for record in records:
             self.images.apply(record, self.segment)
             if type(record) is Appended:
                 entries += len(record.entries)
         needed_from = self.images.oldest_pinned(self.segment)
-        return Chunk(body, len(records), entries, done, now, opening, needed_from)
+        return Chunk(body, len(records), entries, done, now, self.segment, opening, needed_from)
+
+    def written(self, chunks: Sequence[Chunk]) -> None:
+        """Take back the room that chunks were given each for a round of its own, as they went to disk in one."""
+        if chunks[0].segment == self.segment:
+            sizes = [len(chunk.body) for chunk in chunks]
+            self._room += sum(map(_round_bytes, sizes)) - _round_bytes(sum(sizes))
 
     def pinning_groups(self) -> list[int]:
         """Name the groups that hold segments older than should be kept, the oldest first."""
@@ -102,7 +110,7 @@ class Stage:
         ]
         return [group_id for _, group_id in sorted(pinning)]
 
-    def _open_segment(self, first_body_bytes: int) -> Opening:
+    def _open_segment(self, first_round_bytes: int) -> Opening:
         self.segment += 1
         self._salt = self._rng.getrandbits(32)
         rewritten = self._groups_to_rewrite()
@@ -113,10 +121,10 @@ class Stage:
         opened = SegmentOpened(len(restated), tuple(sorted(self.images.tombstones)))
         body = frame_records([_encode(opened), *map(_encode, restated)], self.segment, self._salt)
         # Twice the opening, so that a crowd of groups does not open a segment for every chunk.
-        needed = SEGMENT_HEADER_BYTES + 2 * (ROUND_HEADER_BYTES + len(body)) + ROUND_HEADER_BYTES + first_body_bytes
-        length = max(self._segment_bytes, needed)
+        needed = SECTOR_BYTES + 2 * _round_bytes(len(body)) + first_round_bytes
+        length = max(aligned(self._segment_bytes), needed)
         self._segment_bytes = self._options.segment_bytes
-        self._room = length - SEGMENT_HEADER_BYTES - ROUND_HEADER_BYTES - len(body)
+        self._room = length - SECTOR_BYTES - _round_bytes(len(body))
         return Opening(self.segment, self._salt, length, body)
 
     def _groups_to_rewrite(self) -> set[int]:
@@ -132,6 +140,11 @@ class Stage:
                 break
             chosen.add(group_id)
         return chosen
+
+
+def _round_bytes(records_bytes: int) -> int:
+    """Return what a round of so many bytes of framed records takes up; without any it is not written."""
+    return aligned(ROUND_HEADER_BYTES + records_bytes) if records_bytes else 0
 
 
 def _restate(group: GroupImage, with_entries: bool) -> GroupRestated:

@@ -179,6 +179,7 @@ class Wal:
         self._release()
 
     def _settle(self, chunks: list[Chunk]) -> None:
+        self._stage.written(chunks)
         for chunk in chunks:
             self._unsettled.popleft()
             self._queued_bytes -= len(chunk.body)
