@@ -66,17 +66,18 @@ class Child:
         deadline = self._reactor.seconds() + seconds
         while not await ready():
             if not self.running:
-                raise StartError(f"{self} ended while starting; {self._end_of_log()}")
+                raise StartError(f"{self} ended while starting; {self.end_of_log()}")
             if self._reactor.seconds() >= deadline:
-                raise StartError(f"{self} does not serve after {seconds:g} s; {self._end_of_log()}")
+                raise StartError(f"{self} does not serve after {seconds:g} s; {self.end_of_log()}")
             await deferLater(self._reactor, _POLL_SECONDS)
+
+    def end_of_log(self) -> str:
+        """Return the last lines that it wrote, for a message."""
+        lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
+        return "its log ends:\n" + "\n".join(lines)
 
     def __str__(self) -> str:
         return " ".join(self.command)
-
-    def _end_of_log(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
-        return "its log ends:\n" + "\n".join(lines)
 
 
 class _Exit(ProcessProtocol):

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from twisted.internet.task import deferLater
 
-from benchmarks.door import Door
+from benchmarks.door import Door, UnexpectedAnswerError, UnreachableError
 from benchmarks.process import Child, StartError, answers, free_port
 from benchmarks.workloads import Workload
 from dbnode.wire import ServerFile
@@ -76,7 +76,10 @@ class Cluster:
         """Start everything and make the workload's table; returns once every shard serves. Raises StartError."""
         self._balancer.start()
         await self._balancer.until(lambda: answers(self.door, "GET", "/healthz"), _START_SECONDS)
-        await self.door.json("POST", "/init", workload.init_request(), deadline_seconds=_START_SECONDS)
+        try:
+            await self.door.json("POST", "/init", workload.init_request(), deadline_seconds=_START_SECONDS)
+        except (UnexpectedAnswerError, UnreachableError) as reason:
+            raise StartError(f"{reason}; {self._balancer.end_of_log()}") from reason
         await self._balancer.until(lambda: answers(self.door, "GET", "/readyz"), _START_SECONDS)
 
     async def stop(self) -> None:
