@@ -110,7 +110,7 @@ class MemoryStore:
             self._order = sorted(self._live.rows)
         start = bisect_left(self._order, low)
         found = (self._live.rows[id_] for id_ in islice(self._order, start, None) if id_ <= high)
-        return take_page(lambda count: list(islice(found, count)), limit, bytes_max)
+        return take_page(found, limit, bytes_max)
 
     def make_durable(self) -> Deferred[int]:
         """Keep what is committed over a crash."""

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import msgspec
 
 from dbnode.changes import Page
 from dbnode.wire import Row
 
-#: Rows fetched between two looks at the size of a page.
-ROWS_PER_FETCH = 128
-
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def take_page(fetch: Callable[[int], list[Row]], limit: int, bytes_max: int) -> Page:
-    """Return the first page of the rows that `fetch(count)` hands out in order of id, as Store.scan promises.
+def take_page(rows: Iterator[Row], limit: int, bytes_max: int) -> Page:
+    """Return the first page of rows that come in order of id, as Store.scan promises.
 
-    Bytes are counted as MessagePack, ROWS_PER_FETCH rows at a time.
+    Rows are taken and measured, as MessagePack, one by one: a few of them may be longer than all others together.
     """
-    rows: list[Row] = []
+    taken: list[Row] = []
     size = 0
-    while not limit or len(rows) <= limit:
-        block = fetch(ROWS_PER_FETCH)
-        rows += block
-        if len(block) < ROWS_PER_FETCH:
-            break
-        size += len(_encode(block)) if bytes_max else 0
-        if bytes_max and size >= bytes_max and (not limit or len(rows) <= limit):
-            following = fetch(1)
-            return Page(rows, following[0][0] if following else None)
-    if limit and len(rows) > limit:
-        return Page(rows[:limit], rows[limit][0])
-    return Page(rows, None)
+    for row in rows:
+        taken.append(row)
+        size += len(_encode(row)) if bytes_max else 0
+        if len(taken) == limit or (bytes_max and size >= bytes_max):
+            following = next(rows, None)
+            return Page(taken, following[0] if following else None)
+    return Page(taken, None)

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from dbnode.changes import Changes, Image, KeyRecord, Loaded, Page, Position, Results, SessionMark
-from dbnode.paging import ROWS_PER_FETCH, take_page
+from dbnode.paging import take_page
 from dbnode.schema import Schema
 from dbnode.snapshot import Content
 from dbnode.store import DiskFailedError, StoreError, WrongFileError
@@ -165,14 +165,14 @@ class Statements:
         cursor = connection.execute(
             "SELECT * FROM rows WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?", (low, high, limit + 1 if limit else -1)
         )
-        page = take_page(cursor.fetchmany, limit, bytes_max)
+        page = take_page(cursor, limit, bytes_max)
         cursor.close()  # an unfinished statement would hold its read transaction open
         return Page(_rows_out(page.rows), page.next)
 
     def content(self, connection: sqlite3.Connection) -> Content:
         """Return everything, as of the transaction that the connection is in."""
         cursor = connection.execute("SELECT * FROM rows ORDER BY id")
-        rows = (row for block in iter(lambda: cursor.fetchmany(ROWS_PER_FETCH), []) for row in _rows_out(block))
+        rows = (row if bytes not in map(type, row) else _replaced(row, bytes) for row in cursor)
         keys = ((key, _decode_record(record)) for key, record in connection.execute("SELECT key, record FROM keys"))
         return Content(self._schema, _position(connection), rows, _sessions(connection), _results(connection), keys)
 

@@ -180,6 +180,20 @@ class StoreSuite(Case):
 
         self.assertEqual(found, rows)
 
+    def test_limit_of_bytes_holds_for_long_rows(self) -> None:
+        """A page ends with the row that fills it, also where long rows follow many short ones."""
+        short = [(id_, "x", 0) for id_ in range(4000)]
+        long = [(id_, "y" * 100_000, 0) for id_ in range(4000, 4160)]
+        store = self.opened(wrote(1, *short, row_count=4000), wrote(2, *long, row_count=4160))
+
+        inline = self.value(store.scan(3900, 4159, 0, 250_000))
+        in_thread = self.value(store.scan(0, 4159, 0, 250_000))
+        from_long = self.value(store.scan(4000, 4159, 0, 250_000))
+
+        self.assertEqual((len(inline.rows), inline.next), (103, 4003))
+        self.assertEqual((len(in_thread.rows), in_thread.next), (4003, 4003))
+        self.assertEqual((len(from_long.rows), from_long.next), (3, 4003))
+
     # ---- state beside the rows --------------------------------------------------------------------------------
 
     def test_sessions_and_results(self) -> None:
