@@ -66,6 +66,17 @@ class OpeningTests(SynchronousTestCase):
         self.assertEqual(recover(disk_with({FIRST: foreign_record})).tail, [])
         self.assertEqual(recover(disk_with({FIRST: foreign_round[: len(own)]})).tail, [])
 
+    def test_rounds_missing_between_segments(self) -> None:
+        """A segment that does not go on with the number after the last round of the one before is refused."""
+        first = segment(1, framed(SegmentOpened(0, ())))
+        second = segment(
+            2, framed(SegmentOpened(0, ()), number=2), previous_end=aligned(pieces(first)[-1].stop), first_round=3
+        )
+
+        error = self.assertRaises(WalDamaged, recover, disk_with({FIRST: first, SECOND: second}))
+
+        self.assertIn("does not begin with round 2", str(error))
+
     def test_disagreement(self) -> None:
         """A segment whose opening contradicts the segments before it is refused."""
         first = segment(1, framed(SegmentOpened(0, ())), framed(*born(1)))

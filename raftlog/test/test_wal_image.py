@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.messages import Entry, Snapshot
-from raftlog.test.wal_fixture import VOTERS, SteppedLog, born, small_options
+from raftlog.test.wal_fixture import VOTERS, SteppedLog, born, entries, small_options
 from raftlog.wal import Appended, Compacted, InvalidRecord, Record
 from raftlog.wal.image import Images, entries_bytes
 from raftlog.wal.records import Created
@@ -101,6 +101,17 @@ class ImageTests(SynchronousTestCase):
 
         self.assertEqual(log.groups[1].entries, [entry for entry, _ in model.entries.values()])
         self.assertEqual(log.groups[1].snapshot.index, model.point)
+
+    def test_truncation_of_all_that_is_left(self) -> None:
+        """A group whose only entries were replaced pins the segment of those that replaced them."""
+        images = Images()
+        images.apply(Created(1, 10, VOTERS), 1)
+        images.apply(Appended(1, None, entries(1, 3)), 1)
+        images.apply(Compacted(1, 2, 1, VOTERS), 1)
+
+        images.apply(Appended(1, None, entries(3, 1, term=2)), 2)
+
+        self.assertEqual(images.oldest_pinned(9), 2)
 
     def test_created_twice(self) -> None:
         """A group exists once."""

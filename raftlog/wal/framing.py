@@ -201,7 +201,7 @@ class SegmentReader:
         while mark >= 0:
             begin = mark - _CHECKSUM.size
             head = self._round_header(begin)
-            if head is not None and head[0] > number and begin == aligned(begin):
+            if head is not None and head[0] > number:
                 return begin
             mark = self._bytes.find(ROUND_MARK, mark + 1)
         return None
