@@ -132,6 +132,16 @@ class ThreadedWalTests(wal_suite.LogSuite):
 
         self.assertIn(str(file), str(error))
 
+    def test_lock_that_cannot_be_made(self) -> None:
+        """A directory in which no lock can be made is a WalError that names it."""
+        (self.directory / "occupied" / "lock").mkdir(parents=True)
+
+        error = self.assertRaises(
+            WalError, open_wal, self.directory / "occupied", call_from_thread=self.calls.put, on_fatal=self.fail
+        )
+
+        self.assertIn("occupied: cannot be locked", str(error))
+
     def test_many_segments(self) -> None:
         """What goes through many segments with a real thread is all there afterwards."""
         self.submit(born(1))

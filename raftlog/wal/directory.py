@@ -184,7 +184,10 @@ def make_directory(path: Path) -> None:
 
 def lock_directory(path: Path) -> Callable[[], None]:
     """Keep other processes out of a directory until the answer is called or this process ends; or WalLocked."""
-    descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise WalError(f"{path}: cannot be locked: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
