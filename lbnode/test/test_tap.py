@@ -106,7 +106,9 @@ class BalancerProcessTests(TestCase):
 
     async def until_ready(self) -> None:
         """Wait until every shard has a leader."""
+        running, _ = self.balancers[-1]
         while True:
+            self.assertFalse(running.ended.called, running.output)
             try:
                 status, _ = await self.ask("GET", "/readyz")
             except (ConnectError, ResponseNeverReceived):
