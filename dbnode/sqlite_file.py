@@ -20,7 +20,7 @@ from dbnode.changes import Changes, Image, KeyRecord, Loaded, Page, Position, Re
 from dbnode.paging import take_page
 from dbnode.schema import Schema
 from dbnode.snapshot import Content
-from dbnode.store import DiskFailedError, StoreError, WrongFileError
+from dbnode.store import DiskFailedError, DiskFullError, StoreError, WrongFileError
 from dbnode.wire import Row
 
 #: "SHLB" in the file's header (SQLite, "Database File Format", §1.3.17) tells our files from others'.
@@ -72,6 +72,8 @@ def explained(error: sqlite3.Error | OSError, path: Path) -> StoreError:
         return WrongFileError(f"{path} is damaged or not a shard of shardlb: {error}")
     if code == sqlite3.SQLITE_IOERR:
         return DiskFailedError(f"{path}: {error}")
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFullError(f"{path}: {error}")
     return StoreError(f"{path}: {error}")
 
 

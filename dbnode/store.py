@@ -22,6 +22,10 @@ class StoreError(Exception):
     """The store cannot do what it was asked; a commit that failed so changed nothing."""
 
 
+class DiskFullError(StoreError):
+    """There was no room for a commit; it may be tried again once there is (RAFT_RULES 16)."""
+
+
 class WrongFileError(StoreError):
     """What is there is damaged, foreign, of a newer format or of another table. The message names it."""
 

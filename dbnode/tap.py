@@ -26,6 +26,7 @@ from dbnode.datadir import DataDirectory, DataDirectoryError, ServerIdentity
 from dbnode.jsonhttp import JsonSite
 from dbnode.listening import address, descriptions, listen
 from dbnode.options import ServerOptions, ServerSettings
+from dbnode.patient import PatientStore
 from dbnode.schema import Schema
 from dbnode.server import DatabaseServer
 from dbnode.sqlite import SqliteStore
@@ -190,8 +191,9 @@ class ServerProcess(Service):
 
     # ---- stores -------------------------------------------------------------------------------------------------
 
-    def _store(self, group_id: int, schema: Schema) -> SqliteStore:
-        return SqliteStore(self._data.shards / f"{group_id}.sqlite", schema, self._in_thread)
+    def _store(self, group_id: int, schema: Schema) -> PatientStore:
+        store = SqliteStore(self._data.shards / f"{group_id}.sqlite", schema, self._in_thread)
+        return PatientStore(store, self._reactor)
 
     def _in_thread(self, work: Callable[[], T], /) -> Deferred[T]:
         return deferToThreadPool(self._reactor, self._threads, work)
