@@ -6,8 +6,6 @@ applied can be read, and with the first byte of room the replica catches up (RAF
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -34,7 +32,7 @@ class PatientStore:
         """See Store."""
         return self._store.open()
 
-    def load(self, ids: Sequence[int], keys: Sequence[str]) -> Answer[Loaded]:
+    def load(self, ids: list[int], keys: list[str]) -> Answer[Loaded]:
         """See Store."""
         return self._store.load(ids, keys)
 
@@ -78,7 +76,7 @@ class PatientStore:
         failure.trap(DiskFullError)
         return self._wait_for_room(changes, failure.value)
 
-    def _wait_for_room(self, changes: Changes, error: Exception) -> Deferred[None]:
+    def _wait_for_room(self, changes: Changes, error: BaseException | None) -> Deferred[None]:
         self._log.error("{error}; trying again every {seconds} s", error=error, seconds=RETRY_SECONDS)
         room: Deferred[None] = Deferred()
         self._retry_call = self._clock.callLater(RETRY_SECONDS, room.callback, None)
