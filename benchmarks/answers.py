@@ -54,8 +54,8 @@ def one_row_stored(index: int, status: int, body: bytes) -> Failed | None:
     return None if _message(body) == _Message("1 Data entries added", "success") else _WRONG
 
 
-def row_removed(index: int, status: int, body: bytes) -> Failed | None:
-    """Judge the answer to a delete of a row that exists."""
+def row_changed(index: int, status: int, body: bytes) -> Failed | None:
+    """Judge the answer to an update or a delete of a row that exists."""
     if status != 200:
         return refusal(status, body)
     message = _message(body)
@@ -79,7 +79,7 @@ def reads_of(records: Sequence[Record], written: Collection[int], unknown: Colle
         if status != 200:
             return refusal(status, body)
         record = records[index]
-        rows = _rows(body)
+        rows = rows_of(body)
         if rows == [record]:
             right = record.Stud_id in written or record.Stud_id in unknown
         else:
@@ -106,7 +106,8 @@ def _message(body: bytes) -> _Message | None:
         return None
 
 
-def _rows(body: bytes) -> list[Record] | None:
+def rows_of(body: bytes) -> list[Record] | None:
+    """Return the rows of the answer to a read, None if it is none."""
     try:
         answer = _ROWS.decode(body)
     except msgspec.DecodeError:

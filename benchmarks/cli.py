@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import react
 
 from benchmarks.client import Clocks
+from benchmarks.command import positive, until_interrupted
 from benchmarks.door import UnexpectedAnswerError, UnreachableError, host_and_port
 from benchmarks.kill import NoSuchServerError
 from benchmarks.process import StartError
@@ -33,7 +32,7 @@ _REASONS = (
     UnexpectedAnswerError,
     UnreachableError,
 )
-_EXIT_BAD, _EXIT_STOPPED, _EXIT_INTERRUPTED = 1, 2, 130
+_EXIT_BAD, _EXIT_STOPPED = 1, 2
 
 _EPILOG = """\
 Exit status: 0 if every request succeeded and all replicas are identical and hold what was acknowledged, 1 if not,
@@ -48,7 +47,7 @@ unless the balancer has done so by itself, and its replicas are verified like al
 def main(arguments: Sequence[str] | None = None) -> None:
     """Hold a session and exit."""
     options, json = parse(arguments)
-    react(_main, (options, json))
+    react(until_interrupted, (lambda reactor: _hold(reactor, options, json),))
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
@@ -84,11 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--spawn", action="store_true", help="start a cluster of its own for each run (the default)")
     where.add_argument("--url", help="use the balancer at http://host:port, whose table must be the workload's")
-    parser.add_argument("--rows", type=_positive, default=10_000, help="rows written, then read (default 10000)")
-    parser.add_argument("--concurrency", type=_positive, default=100, help="keep-alive connections (default 100)")
-    parser.add_argument("--width", type=_positive, default=16, help="bytes of each name (default 16)")
+    parser.add_argument("--rows", type=positive, default=10_000, help="rows written, then read (default 10000)")
+    parser.add_argument("--concurrency", type=positive, default=100, help="keep-alive connections (default 100)")
+    parser.add_argument("--width", type=positive, default=16, help="bytes of each name (default 16)")
     parser.add_argument("--seed", type=int, default=1, help="seed of ids, names and order (default 1)")
-    parser.add_argument("--runs", type=_positive, default=1, help="runs, of which medians are shown (default 1)")
+    parser.add_argument("--runs", type=positive, default=1, help="runs, of which medians are shown (default 1)")
     parser.add_argument("--ceiling", action="store_true", help="measure a bare Klein app beside each run")
     parser.add_argument("--kill", metavar="leader|follower|NAME", help="kill -9 that server amid the writes")
     parser.add_argument(
@@ -109,41 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
-
-
-def _main(reactor: Any, options: Options, json: Path | None) -> Deferred[None]:
-    session = ensureDeferred(_hold(reactor, options, json))
-    ended: Deferred[None] = Deferred()
-
-    def interrupt() -> Deferred[None]:
-        """Let a session that is interrupted by a signal stop its processes and remove its files first."""
-        session.cancel()
-        return ended
-
-    def end(outcome: object) -> object:
-        ended.callback(None)
-        return outcome
-
-    reactor.addSystemEventTrigger("before", "shutdown", interrupt)
-    return session.addBoth(end)
-
-
 async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
     clocks = Clocks(wall=time.perf_counter, cpu=time.process_time)
-    await deferLater(reactor, 0)  # from here on the reactor runs, and an interruption is not the end of the process
     try:
         with Bars(Console(stderr=True), clocks.wall) as bars:
             session = await hold_session(reactor, clocks, options, bars.display)
     except _REASONS as reason:
         sys.stderr.write(f"bench: {reason}\n")
         raise SystemExit(_EXIT_STOPPED) from reason
-    except (CancelledError, ConnectingCancelledError):
-        raise SystemExit(_EXIT_INTERRUPTED) from None
     show(session, Console())
     if json is not None:
         _write(json, session)

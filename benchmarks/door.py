@@ -32,6 +32,10 @@ class UnreachableError(Exception):
     """The world's fault: no whole answer came."""
 
 
+class NotConnectedError(UnreachableError):
+    """The world's fault: there was no connection, so nothing was asked."""
+
+
 class Door:
     """The balancer at host and port. Every request has a connection of its own and a deadline."""
 
@@ -52,7 +56,8 @@ class Door:
             await connecting.addTimeout(deadline_seconds, self._reactor, _time_out)
             response: Response = await exchange.answer.addTimeout(deadline_seconds, self._reactor, _time_out)
         except _NO_ANSWER as reason:
-            raise UnreachableError(f"no answer to {method} {path} at {self.host}: {reason}") from reason
+            kind = UnreachableError if exchange.connected else NotConnectedError
+            raise kind(f"no answer to {method} {path} at {self.host}: {reason}") from reason
         finally:
             exchange.close()
         return response

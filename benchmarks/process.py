@@ -52,6 +52,10 @@ class Child:
         """Return whether the process has started and not ended."""
         return self._protocol.running
 
+    def kill(self) -> None:
+        """End it without warning."""
+        self._protocol.signal(signal.SIGKILL)
+
     async def stop(self) -> None:
         """Ask it to stop, wait, and kill it if it does not."""
         for number in (signal.SIGTERM, signal.SIGKILL):

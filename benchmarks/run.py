@@ -204,7 +204,7 @@ class Run:
             return
         ours = [*expected.stored.values(), *expected.unknown.values()]
         requests = delete_requests(ours, self._door.host)
-        _ = await self._sender.send(self._door, f"{title}, removing", requests, answers.row_removed)
+        _ = await self._sender.send(self._door, f"{title}, removing", requests, answers.row_changed)
 
 
 def _summary(measured: Measurement, workload: Workload, records: list[Record]) -> Summary:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from twisted.internet.task import deferLater
 from benchmarks.door import Door, UnexpectedAnswerError, UnreachableError
 from benchmarks.process import Child, StartError, answers, free_port
 from benchmarks.workloads import Workload
-from dbnode.wire import ServerFile
+from dbnode.wire import Endpoint, ServerFile
 
 #: How long a cluster may take to serve: some seconds per server on a small machine.
 _START_SECONDS = 120.0
@@ -37,6 +38,7 @@ class ServerProcess:
     data_dir: Path
     pid: int
     started_at: int
+    http: Endpoint
 
     @property
     def alive(self) -> bool:
@@ -88,17 +90,31 @@ class Cluster:
         for child in self._restarted:
             await child.stop()
         waited = 0.0
-        for server in self._servers():
+        for server in self.servers():
             server.signal(signal.SIGTERM)
-        while any(server.alive for server in self._servers()) and waited < _LEFTOVER_SECONDS:
+        while any(server.alive for server in self.servers()) and waited < _LEFTOVER_SECONDS:
             await deferLater(self._reactor, _POLL_SECONDS)
             waited += _POLL_SECONDS
-        for server in self._servers():
+        for server in self.servers():
             server.signal(signal.SIGKILL)
+
+    def servers(self) -> list[ServerProcess]:
+        """Return the servers that have a data directory, running or not."""
+        return list(servers_below(self._directory))
 
     def kill(self, name: str) -> None:
         """End a server without warning, as `kill -9` does."""
         self._server(name).signal(signal.SIGKILL)
+
+    def kill_balancer(self) -> None:
+        """End the balancer without warning; its servers stay."""
+        self._balancer.kill()
+
+    async def start_balancer(self) -> None:
+        """Start the balancer again after it was killed; returns once it answers. Raises StartError."""
+        await self._balancer.stop()
+        self._balancer.start()
+        await self._balancer.until(lambda: answers(self.door, "GET", "/healthz"), _START_SECONDS)
 
     def restart(self, name: str) -> list[str]:
         """Start a killed server, unless the balancer has done so; return the command that does it by hand."""
@@ -114,12 +130,15 @@ class Cluster:
         return Child(self._reactor, [twistd, "--nodaemon", "--pidfile=", *arguments], self._directory / log)
 
     def _server(self, name: str) -> ServerProcess:
-        for server in self._servers():
+        for server in self.servers():
             if server.name == name:
                 return server
         raise StartError(f"no server {name} in {self._directory}")
 
-    def _servers(self) -> Iterator[ServerProcess]:
-        for path in sorted(self._directory.rglob("endpoints.json")):
+
+def servers_below(directory: Path) -> Iterator[ServerProcess]:
+    """Yield the servers whose data directories lie below a directory."""
+    for path in sorted(directory.rglob("endpoints.json")):
+        with suppress(FileNotFoundError):  # it may be removed while we look
             described = msgspec.json.decode(path.read_bytes(), type=ServerFile)
-            yield ServerProcess(described.name, path.parent, described.pid, described.started_at)
+            yield ServerProcess(described.name, path.parent, described.pid, described.started_at, described.http)

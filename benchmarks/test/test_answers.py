@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.answers import constant, one_row_stored, reads_of, refusal, row_removed
+from benchmarks.answers import constant, one_row_stored, reads_of, refusal, row_changed
 from benchmarks.measure import Failed
 from benchmarks.workloads import Record
 
@@ -32,8 +32,8 @@ class Writes(SynchronousTestCase):
 
     def test_removed(self) -> None:
         """A delete succeeds with a 200 that says so."""
-        self.assertIsNone(row_removed(0, 200, b'{"message":"gone","status":"success"}'))
-        self.assertEqual(row_removed(0, 200, b"{}"), WRONG)
+        self.assertIsNone(row_changed(0, 200, b'{"message":"gone","status":"success"}'))
+        self.assertEqual(row_changed(0, 200, b"{}"), WRONG)
 
 
 class Reads(SynchronousTestCase):
@@ -89,6 +89,6 @@ class Refusals(SynchronousTestCase):
         """Every check names the status and the code of what failed."""
         body = b'{"code":"no_quorum","applied":"no"}'
 
-        found = {check(0, 503, body) for check in (one_row_stored, row_removed, constant, reads_of([ADA], {7}, ()))}
+        found = {check(0, 503, body) for check in (one_row_stored, row_changed, constant, reads_of([ADA], {7}, ()))}
 
         self.assertEqual(found, {Failed("503 no_quorum", "no")})

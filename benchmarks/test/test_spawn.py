@@ -11,6 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.spawn import ServerProcess
+from dbnode.wire import Endpoint
 
 
 class Processes(SynchronousTestCase):
@@ -24,7 +25,7 @@ class Processes(SynchronousTestCase):
     def test_the_very_process(self) -> None:
         """A process is recognised by pid and start time, and killed."""
         process = self.sleeper()
-        server = ServerProcess("Server0", Path(), process.pid, start_time(process.pid))
+        server = server_process(process.pid, start_time(process.pid))
         alive = server.alive
 
         server.signal(signal.SIGKILL)
@@ -36,7 +37,7 @@ class Processes(SynchronousTestCase):
     def test_another_under_the_same_pid(self) -> None:
         """A process that started at another time is a stranger: it is not signalled."""
         process = self.sleeper()
-        server = ServerProcess("Server0", Path(), process.pid, start_time(process.pid) - 1)
+        server = server_process(process.pid, start_time(process.pid) - 1)
 
         server.signal(signal.SIGKILL)
 
@@ -46,12 +47,17 @@ class Processes(SynchronousTestCase):
     def test_zombie(self) -> None:
         """A process that ended and was not waited for is not alive."""
         process = self.sleeper()
-        server = ServerProcess("Server0", Path(), process.pid, start_time(process.pid))
+        server = server_process(process.pid, start_time(process.pid))
 
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
         self.assertFalse(server.alive)
+
+
+def server_process(pid: int, started_at: int) -> ServerProcess:
+    """Return what a server of this process would write of itself."""
+    return ServerProcess("Server0", Path(), pid, started_at, Endpoint("127.0.0.1", 1))
 
 
 def start_time(pid: int) -> int:

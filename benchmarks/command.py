@@ -1,0 +1,46 @@
+"""What the command lines here have in common."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.task import deferLater
+
+_EXIT_INTERRUPTED = 130
+
+
+def until_interrupted(reactor: Any, work: Callable[[Any], Coroutine[Any, Any, None]]) -> Deferred[None]:
+    """Do the work, to be run by `react`; a signal cancels it, and it may tidy up before the process ends with 130."""
+    doing = ensureDeferred(_do(reactor, work))
+    ended: Deferred[None] = Deferred()
+
+    def interrupt() -> Deferred[None]:
+        doing.cancel()
+        return ended
+
+    def end(outcome: object) -> object:
+        ended.callback(None)
+        return outcome
+
+    reactor.addSystemEventTrigger("before", "shutdown", interrupt)
+    return doing.addBoth(end)
+
+
+async def _do(reactor: Any, work: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    await deferLater(reactor, 0)  # from here on the reactor runs, and an interruption is not the end of the process
+    try:
+        await work(reactor)
+    except (CancelledError, ConnectingCancelledError):
+        raise SystemExit(_EXIT_INTERRUPTED) from None
+
+
+def positive(text: str) -> int:
+    """Return a whole number from 1 on; for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
