@@ -234,7 +234,7 @@ class Host:
 
     def _adopt(self, schema: Schema, cluster: ManagedConfig) -> None:
         for group in cluster.groups:
-            if group.group_id in self._serving.replicas:
+            if group.group_id in self._serving.replicas and group.group_id not in self._node.quarantined:
                 self._serving.peers[group.group_id] = peers = _peers(group)
                 self._node.set_peers(group.group_id, peers)
         if self._links is not None:

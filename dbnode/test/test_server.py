@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -23,6 +24,7 @@ from dbnode.wire import (
 )
 from raftlog.link import Endpoint, Identity
 from raftlog.link.memory import MemoryLinks
+from raftlog.messages import HardState
 
 
 class Balancer:
@@ -192,6 +194,26 @@ class ClusterTests(SynchronousTestCase):
 
         self.assertLess(self.rig.clock.seconds() - before, 0.25)
         self.assertIn("leader", [server.role() for server in self.rig.servers.values()])
+
+    def test_replica_that_lost_acknowledged_entries_is_taken_out(self) -> None:
+        """A disk that went back in time has broken a promise: its replica serves no more, and says why when asked."""
+        for id_ in range(5):
+            self.balancer.write(id_)
+        dead = self.rig.servers[self.others(self.rig.leader())[0]]
+        name, disk = dead.disk.identity.name, dead.disk
+        dead.kill()
+        found = disk.recovered[1]
+        disk.recovered[1] = replace(found, entries=found.entries[:2], hard_state=HardState(found.hard_state.term, 0, 2))
+        disk.stores.clear()
+
+        server = self.rig.start(name, disk=disk)
+        self.rig.until(lambda: bool(server.database.host.quarantined))
+        reply = server.configure(managed(name, [group_of_all()]))
+
+        self.assertEqual((reply.status, reply.code), (409, "lost_replica"))
+        self.assertEqual(self.balancer.statuses(name).replicas, ())
+        self.assertEqual(server.ask("GET", "/copy", {"shards": ["sh1"]}).code, "unavailable")
+        self.assertEqual(self.balancer.write(9), Stored(1))
 
     def test_removed_group_leaves_nothing(self) -> None:
         """A configuration that no longer lists a group destroys the replica, and its id is never taken again."""
