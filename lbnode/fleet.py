@@ -189,8 +189,12 @@ class Fleet:
                 seen.file.http, schema_of(table).to_json(), config, self._times.configure_seconds
             )
         except ControlFailed as failed:
-            return f"{server.name} refused its configuration: {failed.text}"
-        seen.told = content
+            reason = f"it was not configured: {failed.text}"
+            if seen.reason != reason:
+                self._log.warn("{name}: {reason}", name=server.name, reason=reason)
+            seen.reason = reason
+            return failed.text
+        seen.told, seen.reason = content, ""
         return ""
 
 

@@ -180,6 +180,10 @@ class FleetTests(ClusterTestCase):
 
         self.assertEqual(list(failures), ["B"])
         self.assertIn("no answer", failures["B"])
+        self.assertIn("no answer", self.fleet.states()["B"].reason)
+        self.control.deaf = False
+        self.assertEqual(run(self.clock, self.fleet.tell(self.table)), {})
+        self.assertEqual(self.fleet.states()["B"].reason, "")
 
     def test_a_server_with_other_data_is_told_nothing(self) -> None:
         """It is failed, with the reason, and left alone."""
