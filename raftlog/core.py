@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from raftlog import campaign, follower, leader
 from raftlog.confchange import restore
@@ -113,9 +112,38 @@ class Raft:
 
     # ---- sending ----------------------------------------------------------------------------------------------
 
-    def send(self, type: MessageType, to: int, *, term: int = 0, **fields: Any) -> None:
+    def send(
+        self,
+        type: MessageType,
+        to: int,
+        *,
+        term: int = 0,
+        log_term: int = 0,
+        index: int = 0,
+        commit: int = 0,
+        entries: tuple[Entry, ...] = (),
+        reject: bool = False,
+        reject_hint: int = 0,
+        context: bytes = b"",
+        snapshot: Snapshot | None = None,
+    ) -> None:
         """Queue a message from this replica in its term, or in `term` for the answers and requests of votes."""
-        message = Message(type, to, self.id, term or self.term, **fields)
+        # By position, as naming thirteen fields takes longer than making the message.
+        message = Message(
+            type,
+            to,
+            self.id,
+            term or self.term,
+            log_term,
+            index,
+            commit,
+            entries,
+            0,
+            reject,
+            reject_hint,
+            context,
+            snapshot,
+        )
         (self.after_append if type in _RESPONSES_AFTER_APPEND else self.messages).append(message)
 
     # ---- transitions ------------------------------------------------------------------------------------------
@@ -284,8 +312,9 @@ class Raft:
     def _entries_applied(self, message: Message) -> None:
         if message.entries:
             self.applied_to(message.entries[-1].index, sum(map(entry_size, message.entries)))
-            payload = sum(len(entry.data) for entry in message.entries)
-            self.uncommitted_size = max(0, self.uncommitted_size - payload)
+            if self.uncommitted_size:
+                payload = sum(len(entry.data) for entry in message.entries)
+                self.uncommitted_size = max(0, self.uncommitted_size - payload)
 
     def applied_to(self, index: int, size: int) -> None:
         """Take note that entries up to `index` are applied; a leader then leaves a joint configuration by itself."""

@@ -120,7 +120,8 @@ def _take_append_response(raft: Raft, message: Message, progress: Progress) -> N
     if not news and not (progress.match == message.index and progress.state is ProgressState.PROBE):
         return
     _advance_state(raft, message, progress)
-    if maybe_commit(raft):
+    # What is committed already can't be committed anew by hearing of it once more.
+    if progress.match > raft.log.committed and maybe_commit(raft):
         release_waiting_reads(raft)
         bcast_append(raft)
     elif not is_self and progress.can_bump_commit(raft.log.committed):

@@ -128,24 +128,23 @@ class RaftLog:
         return snapshot.index + 1 if snapshot is not None else self.storage.first_index()
 
     def last_index(self) -> int:
-        """Return the last index."""
+        """Return the last index: what is not durable follows the storage's last entry or the snapshot."""
         unstable = self.unstable
-        if unstable.entries:
-            return unstable.offset + len(unstable.entries) - 1
-        if unstable.snapshot is not None:
-            return unstable.snapshot.index
-        return self.storage.last_index()
+        return unstable.offset + len(unstable.entries) - 1
 
     def term(self, index: int) -> int:
         """Return the term of an entry. Raises Compacted or Unavailable."""
-        term = self.unstable.term(index)
-        if term is not None:
-            return term
-        if index + 1 < self.first_index():
-            raise Compacted(f"entry {index} is compacted")
-        if index > self.last_index():
+        unstable = self.unstable
+        place = index - unstable.offset
+        if place >= 0:
+            if place < len(unstable.entries):
+                return unstable.entries[place].term
             raise Unavailable(f"entry {index} is behind the end of the log")
-        return self.storage.term(index)
+        if unstable.snapshot is None:
+            return self.storage.term(index)
+        if index == unstable.snapshot.index:
+            return unstable.snapshot.term
+        raise Compacted(f"entry {index} is compacted")
 
     def term_or_zero(self, index: int) -> int:
         """Return the term of an entry, 0 if it can't be read."""
@@ -160,6 +159,8 @@ class RaftLog:
 
     def matches(self, index: int, term: int) -> bool:
         """Return whether the entry at `index` is of `term`."""
+        if index > self.last_index():
+            return False
         try:
             return self.term(index) == term
         except LogError:
@@ -172,8 +173,10 @@ class RaftLog:
 
     def entries(self, low: int, size_max: int) -> Sequence[Entry]:
         """Return the entries from `low` on, within `size_max` bytes, but at least one if there is one."""
-        last = self.last_index()
-        return self.slice(low, last + 1, size_max) if low <= last else ()
+        unstable = self.unstable
+        if low >= unstable.offset:
+            return limit_size(unstable.entries[low - unstable.offset :], size_max)
+        return self.slice(low, self.last_index() + 1, size_max)
 
     def slice(self, low: int, high: int, size_max: int) -> Sequence[Entry]:
         """Return entries low..high-1 within `size_max` bytes. Raises Compacted."""
@@ -264,7 +267,7 @@ class RaftLog:
 
     def has_next_committed(self, *, allow_unstable: bool) -> bool:
         """Return whether next_committed would give anything."""
-        if self._applying_paused or self.unstable.snapshot is not None:
+        if self.applying >= self.committed or self._applying_paused or self.unstable.snapshot is not None:
             return False
         return self.applying < self.max_appliable(allow_unstable=allow_unstable)
 

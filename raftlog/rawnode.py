@@ -197,13 +197,13 @@ class RawNode:
         return ready
 
     def _note_states(self, ready: Ready) -> None:
-        soft, hard = self.raft.soft_state(), self.raft.hard_state()
-        if soft != self._was_soft:
-            ready.soft_state = self._was_soft = soft
-        was = self._was_hard
-        if hard != was:
-            ready.hard_state = self._was_hard = hard
-        ready.must_sync = bool(ready.entries) or hard.term != was.term or hard.vote != was.vote
+        raft, was_soft, was = self.raft, self._was_soft, self._was_hard
+        if raft.leader_id != was_soft.leader_id or raft.role is not was_soft.role:
+            ready.soft_state = self._was_soft = raft.soft_state()
+        promised = raft.term != was.term or raft.vote != was.vote
+        if promised or raft.log.committed != was.commit:
+            ready.hard_state = self._was_hard = raft.hard_state()
+        ready.must_sync = promised or bool(ready.entries)
 
     def _add_storage_messages(self, ready: Ready, after_append: list[Message]) -> None:
         raft = self.raft

@@ -58,6 +58,8 @@ def entry_size(entry: Entry) -> int:
 
 def limit_size(entries: Sequence[Entry], size_max: int) -> Sequence[Entry]:
     """Return the longest head of `entries` within `size_max` bytes, but at least one entry if there is one."""
+    if len(entries) < 2:
+        return entries
     size = 0
     for count, entry in enumerate(entries):
         size += entry_size(entry)
