@@ -6,15 +6,17 @@ VENV   ?= .venv
 PORT   ?= 5000
 DATA   ?= data
 BENCH  ?= A-1 --spawn
+SEEDS  ?= 1000
+FIRST  ?= 0
 
 PY      := $(VENV)/bin/python
 TRIAL   := PYTHONWARNINGS=error::RuntimeWarning $(PY) -m twisted.trial --temp-directory=$(VENV)/trial
 PACKAGES := raftlog dbnode lbnode benchmarks
 
-.PHONY: help run status bench test test-slow test-all check lint types clean
+.PHONY: help run status bench fuzz test test-slow test-all check lint types clean
 
 help:
-	@echo "run status bench test test-all check clean   (PORT=$(PORT) DATA=$(DATA))"
+	@echo "run status bench fuzz test test-all check clean   (PORT=$(PORT) DATA=$(DATA))"
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); on Debian: apt-get install python3.11 python3.11-venv"; exit 1; }
@@ -31,6 +33,10 @@ status: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(PY) bin/bench $(BENCH)
+
+# Simulated clusters under faults: `make fuzz SEEDS=10000 FIRST=0`. A seed that fails is printed with how to replay it.
+fuzz: $(VENV)/.installed
+	$(PY) -m dbnode.testing.fuzz $(SEEDS) --first $(FIRST)
 
 # Everything fast: logic, simulated clusters, stores, a few real processes.
 test: $(VENV)/.installed

@@ -49,6 +49,11 @@ class MemoryDisk:
         #: The directory as a power cut may leave it: as it was synced, or after any operation since.
         self._possible: list[dict[str, _Inode]] = [{}]
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the power is on."""
+        return self._powered
+
     # What a test does to it.
 
     def fail_next(self, operation: str, number: int) -> None:

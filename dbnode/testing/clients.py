@@ -1,0 +1,168 @@
+"""Simulated clients of a shard: they write, read, and remember what they were told, for the checker.
+
+Each is a real ShardSession and ReadChannel. Values are unique, so a change that happened twice, or was lost, or came
+back is seen by whoever reads.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed
+from dbnode.client.reads import ReadChannel
+from dbnode.client.session import SessionOptions, ShardSession
+from dbnode.testing.requests import SimulatedRequests
+from dbnode.wire import ON_CONFLICT_REPLACE, Delete, Duplicate, NotFound, Result, Rows, Update, Write
+from dbnode.wire import Operation as Change
+from raftlog.testing.linearizability import ABSENT, Kind, Operation
+from raftlog.testing.simulation.cluster import SERVERS, Simulation
+from raftlog.testing.simulation.world import GROUP
+
+KEYS = range(1, 6)
+#: Mean seconds between the end of one thing and the next.
+THINK_SECONDS = 0.08
+#: How long an operation may take.
+TIMEOUT_SECONDS = 3.0
+#: Changes that are submitted in one turn, at most.
+TOGETHER_MAX = 4
+
+_CHANGES = (Kind.INSERT, Kind.WRITE, Kind.UPDATE, Kind.UPDATE, Kind.DELETE)
+
+History = list[tuple[Hashable, Operation]]
+
+
+def _change(kind: Kind, key: int, value: str) -> Change:
+    if kind is Kind.INSERT:
+        return Write(((key, value),))
+    if kind is Kind.WRITE:
+        return Write(((key, value),), ON_CONFLICT_REPLACE)
+    return Update(key, {1: value}) if kind is Kind.UPDATE else Delete(key)
+
+
+class Client:
+    """One client, which does something, waits for the end of it, thinks, and does something else."""
+
+    def __init__(self, name: str, simulation: Simulation, requests: SimulatedRequests, history: History) -> None:
+        self._name = name
+        self._clock = simulation.world.clock
+        self._happened = simulation.world.happened
+        self._rng = simulation.new_rng()
+        self._requests = requests
+        self._history = history
+        self._reads = ReadChannel(self._clock, requests, self._rng)
+        self._incarnation = 0
+        self._values = 0
+        self._waiting = 0
+        self._finishing = False
+        #: Whether its last read came to an end.
+        self.is_done = False
+        self._session = self._new_session()
+
+    def _new_session(self) -> ShardSession:
+        self._incarnation += 1
+        return ShardSession(
+            self._clock,
+            self._requests,
+            random.Random(self._rng.getrandbits(64)),
+            group_id=GROUP,
+            client_name=f"{self._name}.{self._incarnation}",
+            servers=SERVERS,
+            options=SessionOptions(batch_operations_max=TOGETHER_MAX),
+        )
+
+    def start(self) -> None:
+        """Begin, soon."""
+        self._clock.callLater(self._rng.expovariate(1 / THINK_SECONDS), self._next)
+
+    def finish(self) -> None:
+        """Do nothing more but, in the end, read everything until that succeeds."""
+        self._finishing = True
+
+    def _next(self) -> None:
+        if self._finishing:
+            self._read(KEYS[0], KEYS[-1])
+            return
+        what = self._rng.random()
+        if what < 0.35:
+            key = self._rng.choice(KEYS)
+            self._read(key, key if what < 0.2 else KEYS[-1])
+        elif what < 0.38:
+            # The client dies and another one takes its place, which knows nothing of what it was doing.
+            self._happened["client: restarted"] += 1
+            self._session = self._new_session()
+            self.start()
+        else:
+            for _ in range(self._rng.randint(1, TOGETHER_MAX)):
+                self._write()
+
+    def _ended(self) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self.start()
+
+    # ---- changes ----------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        kind, key = self._rng.choice(_CHANGES), self._rng.choice(KEYS)
+        self._values += 1
+        value = f"{self._name}:{self._values}"
+        self._waiting += 1
+        record = self._recorder(kind, key, value)
+        outcome = self._session.submit(_change(kind, key, value), TIMEOUT_SECONDS)
+        _ = outcome.addCallbacks(self._changed, self._not_changed, (record,), {}, (record,))
+
+    def _recorder(self, kind: Kind, key: int, argument: Hashable) -> Callable[[Hashable, bool], None]:
+        invoked = self._clock.seconds()
+
+        def record(result: Hashable, known: bool) -> None:
+            operation = Operation(kind, argument, result, invoked, self._clock.seconds(), known, self._name)
+            self._history.append((key, operation))
+
+        return record
+
+    def _changed(self, result: Result, record: Callable[[Hashable, bool], None]) -> None:
+        self._happened["client: changes"] += 1
+        record(not isinstance(result, Duplicate | NotFound), True)
+        self._ended()
+
+    def _not_changed(self, failure: Failure, record: Callable[[Hashable, bool], None]) -> None:
+        failure.trap(NotApplied, OutcomeUnknown)
+        unknown = failure.check(OutcomeUnknown) is not None
+        self._happened["client: outcomes unknown" if unknown else "client: changes refused"] += 1
+        if unknown:
+            record(None, False)
+        self._ended()
+
+    # ---- reads ------------------------------------------------------------------------------------------------
+
+    def _read(self, low: int, high: int) -> None:
+        self._waiting += 1
+        servers = self._rng.sample(SERVERS, len(SERVERS))
+        invoked = self._clock.seconds()
+        rows: Deferred[Rows] = self._reads.read(GROUP, servers, low, high, timeout_seconds=TIMEOUT_SECONDS)
+        _ = rows.addCallbacks(self._have_read, self._not_read, (low, high, invoked))
+
+    def _have_read(self, rows: Rows, low: int, high: int, invoked: float) -> None:
+        self._happened["client: reads"] += 1
+        found: list[dict[str, Any]] = msgspec.json.decode(b"[" + rows.data + b"]")
+        values = {row["id"]: row["value"] for row in found}
+        for key in range(low, high + 1):
+            read = Operation(
+                Kind.READ, None, values.get(key, ABSENT), invoked, self._clock.seconds(), client=self._name
+            )
+            self._history.append((key, read))
+        if self._finishing and (low, high) == (KEYS[0], KEYS[-1]):
+            self.is_done = True
+            return
+        self._ended()
+
+    def _not_read(self, failure: Failure) -> None:
+        failure.trap(RequestFailed)
+        self._happened["client: reads failed"] += 1
+        self._ended()
