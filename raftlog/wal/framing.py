@@ -197,11 +197,10 @@ class SegmentReader:
 
     def _later_round(self, offset: int, number: int) -> int | None:
         """Where, after `offset`, a round later than `number` begins."""
-        mark = self._bytes.find(ROUND_MARK, offset + SECTOR_BYTES)
-        while mark >= 0:
-            begin = mark - _CHECKSUM.size
-            head = self._round_header(begin)
-            if head is not None and head[0] > number:
-                return begin
-            mark = self._bytes.find(ROUND_MARK, mark + 1)
+        for begin in range(aligned(offset + 1), len(self._data), SECTOR_BYTES):
+            # The mark alone is looked at first: a start reads through all that is left of a segment of 64 MiB.
+            if self._bytes.startswith(ROUND_MARK, begin + _CHECKSUM.size):
+                head = self._round_header(begin)
+                if head is not None and head[0] > number:
+                    return begin
         return None
