@@ -114,6 +114,7 @@ def _cluster(value: Any) -> ManagedConfig:
 
 
 def _check_group(group: GroupConfig) -> None:
-    replica_ids = {int(replica_id) for replica_id in group.replicas}
-    if not group.voters or not replica_ids.issuperset(group.voters):
-        raise ValueError(f"the voters {group.voters} of group {group.group_id} are not among its replicas")
+    for replica_id in group.replicas:
+        int(replica_id)
+    if not group.voters:
+        raise ValueError(f"group {group.group_id} begins without voters")

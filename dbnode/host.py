@@ -69,8 +69,6 @@ class Host:
         self.identity = identity
         self.config: StoredConfig | None = None
         self.schema: Schema | None = None
-        #: Those that were found lost when they were to be opened, by group: replica id and reason.
-        self._lost: dict[int, tuple[int, str]] = {}
         self._node = node
         self._serving = serving
         self._links = links
@@ -87,7 +85,7 @@ class Host:
     @property
     def quarantined(self) -> dict[int, str]:
         """The groups whose replica here lost its log or its store, with the reason."""
-        return {**{group_id: reason for group_id, (_, reason) in self._lost.items()}, **self._node.quarantined}
+        return {group_id: reason for group_id, (_, reason) in self._serving.lost_replicas().items()}
 
     async def open(self) -> None:
         """Take up the replicas of the last configuration."""
@@ -190,13 +188,17 @@ class Host:
 
     async def _create(self, group: GroupConfig, schema: Schema) -> None:
         replica_id = self._own_id(group)
-        if group.group_id in self._lost:
+        if group.group_id in self._serving.lost:
             return
         if replica_id in self._tombstones:
             text = f"replica {replica_id} of group {group.group_id} was destroyed here; its id cannot be used again"
             raise ApiError("bad_config", text, status=409)
+        found = self._node.recovered_replica(group.group_id)
+        if found is not None and found != replica_id:
+            await self._bury(group.group_id, found)
+            await self._stores(group.group_id, schema).destroy()
         replica = await self._open_replica(group, schema)
-        if group.group_id in self._node.recovered_ids:
+        if found == replica_id:
             await self._resume(group, replica)
         elif replica.applied_index:
             await replica.store.close()
@@ -205,7 +207,7 @@ class Host:
             first = ConfState(voters=tuple(sorted(group.voters)))
             await self._node.create_group(group.group_id, replica_id, first, _peers(group), replica)
             self._serving.replicas[group.group_id] = replica
-            if len(group.voters) == 1:
+            if group.voters == [replica_id]:
                 self._node.campaign(group.group_id)
 
     async def _remove_unlisted(self, cluster: ManagedConfig) -> None:
@@ -213,21 +215,27 @@ class Host:
         for replica in list(self._serving.replicas.values()):
             if listed.get(replica.group_id) != replica.replica_id:
                 await self._remove(replica)
-        for group_id, (replica_id, _) in list(self._lost.items()):
+        for group_id, (replica_id, _) in list(self._serving.lost.items()):
             if listed.get(group_id) != replica_id:
+                if self._node.recovered_replica(group_id) is not None:
+                    await self._bury(group_id, replica_id)
                 await self._stores(group_id, self._table()).destroy()
-                del self._lost[group_id]
+                del self._serving.lost[group_id]
+
+    async def _bury(self, group_id: int, replica_id: int) -> None:
+        """Have the log forget a replica, and its id never used again."""
+        await self._node.remove_group(group_id)
+        self._tombstones.add(replica_id)
 
     async def _remove(self, replica: Replica) -> None:
         del self._serving.replicas[replica.group_id]
         self._serving.peers.pop(replica.group_id, None)
-        await self._node.remove_group(replica.group_id)
-        self._tombstones.add(replica.replica_id)
+        await self._bury(replica.group_id, replica.replica_id)
         await replica.store.destroy()
         self._log.info("replica {id} of shard {shard} was destroyed", id=replica.replica_id, shard=replica.shard)
 
     def _quarantine(self, group: GroupConfig, reason: str) -> None:
-        self._lost[group.group_id] = (self._own_id(group), reason)
+        self._serving.lost[group.group_id] = (self._own_id(group), reason)
         self._log.error("the replica of {shard} is lost and takes no part: {reason}", shard=group.shard, reason=reason)
 
     # ---- the directory ------------------------------------------------------------------------------------------

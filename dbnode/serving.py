@@ -7,7 +7,7 @@ applied (RAFT_RULES 41); no request is forwarded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from dbnode.replica import Replica
 from dbnode.sessions import Rejected
 from dbnode.store import StoreError
 from dbnode.wire import (
+    INVALID,
     LINEARIZABLE,
     LOST,
     NO_REPLICA,
@@ -31,6 +32,7 @@ from dbnode.wire import (
     LinkItem,
     Propose,
     Read,
+    Reconfigure,
     Refused,
     ReplicaStatus,
     Reply,
@@ -39,6 +41,7 @@ from dbnode.wire import (
     Statuses,
     Transfer,
 )
+from raftlog.confchange import ConfChangeError
 from raftlog.errors import GroupError, NotLeader, Overloaded, UnknownGroup
 from raftlog.messages import GroupMessage, RaftItem
 from raftlog.node import Node
@@ -64,6 +67,8 @@ class Serving:
         self.replicas: dict[int, Replica] = {}
         #: Which server has which replica, by group.
         self.peers: dict[int, dict[int, str]] = {}
+        #: Those that were found lost when they were to be opened, by group: replica id and reason.
+        self.lost: dict[int, tuple[int, str]] = {}
         #: Since the start, for /metrics.
         self.proposals = 0
         self.reads = 0
@@ -84,9 +89,11 @@ class Serving:
             elif isinstance(item, Applied | Rows | Statuses | Refused):
                 replies.append(item)
             elif isinstance(item, Status):
-                path.send(Statuses(item.request_id, tuple(self.statuses())))
+                path.send(Statuses(item.request_id, tuple(self.statuses()), tuple(self._lost())))
             elif isinstance(item, Transfer):
                 path.send(self._transfer(item))
+            elif isinstance(item, Reconfigure):
+                self._reconfigure(path, item)
             else:
                 messages.append(item)
         if messages:
@@ -99,6 +106,12 @@ class Serving:
         """Return what there is to say of each replica."""
         lost = self._node.quarantined
         return [self._status(replica) for replica in self.replicas.values() if replica.group_id not in lost]
+
+    def lost_replicas(self) -> dict[int, tuple[int, str]]:
+        """Return the replicas here that lost their log or their store, by group: replica id and reason."""
+        taken_out = self._node.quarantined
+        known = self.replicas
+        return {**self.lost, **{group_id: (known[group_id].replica_id, why) for group_id, why in taken_out.items()}}
 
     def leads(self, group_id: int) -> bool:
         """Return whether this server's replica leads its group."""
@@ -121,7 +134,7 @@ class Serving:
             return self._refused(item.request_id, outcome.code, outcome.message)
         return Applied(item.request_id, outcome)
 
-    def _not_proposed(self, failure: Failure, item: Propose) -> Reply:
+    def _not_proposed(self, failure: Failure, item: Propose | Reconfigure) -> Reply:
         error = failure.value
         if isinstance(error, NotLeader):
             leader = self.leader_server(item.group_id)
@@ -142,6 +155,15 @@ class Serving:
             return self._refused(item.request_id, NOT_LEADER, f"this server does not lead group {item.group_id}")
         self._node.transfer_leader(item.group_id, item.replica_id)
         return Applied(item.request_id, ())
+
+    def _reconfigure(self, path: ReplyPath, item: Reconfigure) -> None:
+        try:
+            changed = self._node.propose_conf_change(item.group_id, item.change)
+        except ConfChangeError as error:
+            path.send(self._refused(item.request_id, INVALID, str(error)))
+            return
+        answered = changed.addCallbacks(lambda _: Applied(item.request_id, ()), self._not_proposed, errbackArgs=(item,))
+        in_background(answered.addCallback(path.send), "answering a change of membership")
 
     # ---- reads --------------------------------------------------------------------------------------------------
 
@@ -220,7 +242,13 @@ class Serving:
             commit_index=status.commit_index,
             applied_index=status.applied_index,
             row_count=replica.row_count,
+            conf_state=status.conf_state,
+            matched=status.matched,
         )
+
+    def _lost(self) -> Iterator[ReplicaStatus]:
+        for group_id, (replica_id, reason) in self.lost_replicas().items():
+            yield ReplicaStatus(group_id, replica_id, "lost", 0, 0, "", 0, 0, 0, 0, reason=reason)
 
 
 class _Here:

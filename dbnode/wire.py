@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from raftlog.messages import RaftItem
+from raftlog.messages import ConfChangeV2, ConfState, RaftItem
 
 #: A value of a column: the JSON scalars. Integers are 64-bit signed.
 Value: TypeAlias = str | int | float | bool | None
@@ -157,8 +157,19 @@ class Transfer(msgspec.Struct, frozen=True, array_like=True, tag=13):
     replica_id: int
 
 
+class Reconfigure(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """Change who takes part in a group (Raft §6); only the leader takes it, and one change at a time.
+
+    Answered by Applied without results once the change is in effect at the leader, or Refused.
+    """
+
+    request_id: int
+    group_id: int
+    change: ConfChangeV2
+
+
 class Applied(msgspec.Struct, frozen=True, array_like=True, tag=20):
-    """The command was committed and applied: a result per operation (none for OpenSession and Transfer)."""
+    """The command was committed and applied: a result per operation (none for anything but Batch)."""
 
     request_id: int
     results: tuple[Result, ...]
@@ -174,7 +185,12 @@ class Rows(msgspec.Struct, frozen=True, array_like=True, tag=21):
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True, array_like=True):
-    """What one replica says of itself. `role` is leader, follower, candidate, pre-candidate or learner."""
+    """What one replica says of itself.
+
+    `role` is leader, follower, candidate, pre-candidate, learner, or lost (its log or its store is gone for the given
+    `reason`; it takes no part and must be replaced). `conf_state` is the configuration in effect here. A leader tells
+    in `matched` up to which index it knows each replica of the group to have its log.
+    """
 
     group_id: int
     replica_id: int
@@ -186,13 +202,17 @@ class ReplicaStatus(msgspec.Struct, frozen=True, array_like=True):
     commit_index: int
     applied_index: int
     row_count: int
+    conf_state: ConfState = ConfState()
+    matched: dict[int, int] = {}
+    reason: str = ""
 
 
 class Statuses(msgspec.Struct, frozen=True, array_like=True, tag=22):
-    """The replicas of a server."""
+    """The replicas of a server, and apart from them those that are lost."""
 
     request_id: int
     replicas: tuple[ReplicaStatus, ...]
+    lost: tuple[ReplicaStatus, ...] = ()
 
 
 #: Codes of Refused. NOT_LEADER names the leader's server if known.
@@ -216,9 +236,9 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=23):
     maybe_applied: bool = False
 
 
-Request: TypeAlias = Propose | Read | Status | Transfer
+Request: TypeAlias = Propose | Read | Status | Transfer | Reconfigure
 Reply: TypeAlias = Applied | Rows | Statuses | Refused
-LinkItem: TypeAlias = RaftItem | Propose | Read | Status | Transfer | Applied | Rows | Statuses | Refused
+LinkItem: TypeAlias = RaftItem | Propose | Read | Status | Transfer | Reconfigure | Applied | Rows | Statuses | Refused
 
 #: A frame's items, in one call each way.
 encode_items = msgspec.msgpack.Encoder().encode
@@ -238,7 +258,11 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class GroupConfig(msgspec.Struct, frozen=True):
-    """A shard's group: its number, its replicas (id as text -> server name) and its first voters."""
+    """A shard's group: its number, its replicas (id as text -> server name) and its first voters.
+
+    The replicas are a directory and change; the first voters, with which each replica's log begins, never do. What
+    the group became since then a new replica learns from the log or a snapshot.
+    """
 
     group_id: int
     shard: str

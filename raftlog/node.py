@@ -117,6 +117,7 @@ class Node(Service):
         )
         #: Why replicas were taken out of service, by group: they must be replaced under new ids.
         self.quarantined: dict[int, str] = {}
+        self._quarantined_ids: dict[int, int] = {}
         #: Messages dropped because they were for a group or replica that is not here (RAFT_RULES 35).
         self.misdirected = 0
         #: Role changes since the start, by role.
@@ -156,6 +157,11 @@ class Node(Service):
     def recovered_ids(self) -> list[int]:
         """The groups found in the log that were not opened yet."""
         return list(self._recovered)
+
+    def recovered_replica(self, group_id: int) -> int | None:
+        """Return the id of a group's replica that was found in the log and not opened yet, None if there is none."""
+        found = self._recovered.get(group_id)
+        return found.replica_id if found is not None else None
 
     def create_group(
         self, group_id: int, replica_id: int, conf_state: ConfState, peers: dict[int, str], machine: StateMachine
@@ -244,6 +250,9 @@ class Node(Service):
             replica_id = group.replica_id
         elif found is not None:
             replica_id = found.replica_id
+        elif group_id in self.quarantined:
+            del self.quarantined[group_id]
+            replica_id = self._quarantined_ids.pop(group_id)
         else:
             return fail(UnknownGroup(f"no group {group_id} here"))
         self._wal.submit((Removed(group_id, replica_id),), lambda: removed.callback(None))
@@ -360,6 +369,7 @@ class Node(Service):
     def _quarantine(self, group: Group, reason: str) -> None:
         """Take a replica that lost acknowledged entries out of service, without a crash loop (RAFT_RULES 10)."""
         self.quarantined[group.group_id] = reason
+        self._quarantined_ids[group.group_id] = group.replica_id
         del self._groups[group.group_id]
         self._forget(group.group_id)
         group.stop()

@@ -20,7 +20,10 @@ class RoleChange(msgspec.Struct, frozen=True):
 
 
 class GroupStatus(msgspec.Struct, frozen=True):
-    """Where a replica stands; indexes are positions in its group's log."""
+    """Where a replica stands; indexes are positions in its group's log.
+
+    `matched` is what a leader knows of each replica's log, itself included; nobody else knows.
+    """
 
     group_id: int
     replica_id: int
@@ -31,6 +34,7 @@ class GroupStatus(msgspec.Struct, frozen=True):
     commit_index: int
     applied_index: int
     conf_state: ConfState
+    matched: dict[int, int]
 
 
 def role_name(group: Group) -> str:
@@ -54,4 +58,5 @@ def status_of(group: Group) -> GroupStatus:
         commit_index=raft.log.committed,
         applied_index=group.machine.applied_index,
         conf_state=group.raw.conf_state(),
+        matched={id_: one.match for id_, one in raft.tracker.progress.items()} if group.is_leader else {},
     )
