@@ -50,3 +50,7 @@ class LostData(Exception):
 
     The replica must be replaced under a new id; starting it as it is could break what others rely on.
     """
+
+
+class DiskStuck(Exception):
+    """The disk takes no writes; the process must end, so that others notice and take over."""

@@ -161,6 +161,23 @@ class Group:
         """Whether this replica leads its group, as far as it knows."""
         return self.raw.raft.role is Role.LEADER
 
+    @property
+    def commits_without_own_disk(self) -> bool:
+        """Whether entries are committed that this replica's own disk has not confirmed yet."""
+        log = self.raw.raft.log
+        return log.committed >= log.unstable.offset
+
+    def successors(self) -> list[int]:
+        """Return the voters that have all that is committed, the one with the longest log first."""
+        raft = self.raw.raft
+        progress = raft.tracker.progress
+        fit = [
+            replica_id
+            for replica_id in raft.tracker.membership.incoming
+            if replica_id != raft.id and progress[replica_id].match >= raft.log.committed
+        ]
+        return sorted(fit, key=lambda replica_id: (-progress[replica_id].match, replica_id))
+
     def propose(self, data: bytes) -> Deferred[Any]:
         """Return a Deferred of the state machine's result for `data` once it is committed and applied here.
 

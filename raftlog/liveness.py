@@ -19,6 +19,7 @@ class Liveness:
         self._heard: dict[str, int] = {}
         self._boots: dict[str, int] = {}
         self._silent: set[str] = set()
+        self._full: set[str] = set()
 
     def set_neighbours(self, own: str, servers: Iterable[str]) -> None:
         """Replace the servers that share a group with this one."""
@@ -26,15 +27,20 @@ class Liveness:
         neighbours = set(servers) - {own}
         self._heard = {server: self._heard.get(server, self._ticks) for server in sorted(neighbours)}
         self._silent &= neighbours
+        self._full &= neighbours
 
     @property
     def neighbours(self) -> list[str]:
         """The servers that are told of our life."""
         return list(self._heard)
 
-    def greeting(self) -> Alive:
+    def greeting(self, full: bool) -> Alive:
         """Return what the neighbours are told."""
-        return Alive(self.own, self._boot)
+        return Alive(self.own, self._boot, full)
+
+    def may_lead(self, server: str) -> bool:
+        """Return whether a server is heard and its disk is not full."""
+        return server in self._heard and server not in self._silent and server not in self._full
 
     def is_silent(self, server: str) -> bool:
         """Return whether a server was not heard for the time of an election."""
@@ -46,6 +52,10 @@ class Liveness:
             return False
         self._heard[item.server] = self._ticks
         self._silent.discard(item.server)
+        if item.full:
+            self._full.add(item.server)
+        else:
+            self._full.discard(item.server)
         before = self._boots.get(item.server, item.boot)
         self._boots[item.server] = item.boot
         return before != item.boot

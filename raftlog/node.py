@@ -20,7 +20,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from raftlog.errors import LostData, Overloaded, UnknownGroup
+from raftlog.diskwatch import DiskWatch
+from raftlog.errors import DiskStuck, LostData, Overloaded, UnknownGroup
 from raftlog.group import Group, Installation, StateMachine, Turn
 from raftlog.link import Lane
 from raftlog.log import CommitBeyondLog
@@ -105,7 +106,15 @@ class Node(Service):
         self.times = times or Times()
         self._limits = limits or Limits()
         self._groups: dict[int, Group] = {}
-        self._sleep = Sleep(self._groups, self.times, rng.getrandbits(32), self._transport.send)
+        self._sleep = Sleep(self._groups, self.times, rng.getrandbits(32), transport.send, lambda: wal.free_bytes_low)
+        self._disk_watch = DiskWatch(
+            wal,
+            self._groups,
+            self.times,
+            may_take=self._sleep.may_lead,
+            wake=self._wake,
+            give_up=lambda reason: fatal(Failure(DiskStuck(reason))),
+        )
         self._awake: dict[int, Group] = {}
         self._turn_call: IDelayedCall | None = None
         self._tick_call: IDelayedCall | None = None
@@ -464,6 +473,7 @@ class Node(Service):
         self._ticks += 1
         try:
             self._sleep.tick(now_seconds, round_seconds_max)
+            self._disk_watch.look(now_seconds)
             if self._ticks % TICKS_BETWEEN_COMPACTIONS == 0:
                 self._free_old_segments()
         except Exception:  # noqa: BLE001 - as above

@@ -21,15 +21,22 @@ from raftlog.options import Times
 class Sleep:
     """Passes time to the groups that are awake. `groups` are all groups of the Node, which owns them.
 
-    `boot` is a number that tells this process from others on the same server; `send` is the transport's.
+    `boot` is a number that tells this process from others on the same server; `send` is the transport's, `is_full`
+    tells whether this server's disk is nearly full.
     """
 
     def __init__(
-        self, groups: Mapping[int, Group], times: Times, boot: int, send: Callable[[str, Lane, Any], bool]
+        self,
+        groups: Mapping[int, Group],
+        times: Times,
+        boot: int,
+        send: Callable[[str, Lane, Any], bool],
+        is_full: Callable[[], bool],
     ) -> None:
         self._groups = groups
         self._times = times
         self._send = send
+        self._is_full = is_full
         self._liveness = Liveness(boot, times.election_ticks)
         self._ticking: dict[int, Group] = {}
         self._ticks = 0
@@ -50,6 +57,10 @@ class Sleep:
         own = next((group.peers.get(group.replica_id, "") for group in groups), "")
         self._liveness.set_neighbours(own, {server for group in groups for server in group.peers.values()})
 
+    def may_lead(self, server: str) -> bool:
+        """Return whether a server is alive and its disk has room."""
+        return self._liveness.may_lead(server)
+
     def tick(self, now_seconds: float, round_seconds_max: float) -> None:
         """Let one tick pass."""
         self._ticks += 1
@@ -58,7 +69,7 @@ class Sleep:
             if group.may_sleep:
                 self._let_sleep(group)
         if self._ticks % self._times.heartbeat_ticks == 0:
-            greeting = self._liveness.greeting()
+            greeting = self._liveness.greeting(self._is_full())
             for server in self._liveness.neighbours:
                 self._send(server, Lane.CONTROL, greeting)
         for server in self._liveness.tick():

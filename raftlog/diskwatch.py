@@ -1,0 +1,77 @@
+"""What a leader does about a disk of its own that is stuck or full (RAFT_RULES 14, 16).
+
+Its followers' disks can carry the group without it, so it hands over: if its writes wait longer than an election
+takes while entries are committed without it, and if its disk is nearly full. Where everybody is stuck alike, since
+all share one disk, nothing is committed without anybody and nobody hands over; a server that is full itself is never
+handed anything. Handing over is not repeated at once, and a disk that stays stuck ends the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from raftlog.group import Group
+from raftlog.options import Times
+
+#: Between two attempts to hand over a group.
+PAUSE_SECONDS = 5.0
+#: A write that takes so long ends the process: what hangs like this does not come back by itself.
+HARD_LIMIT_SECONDS = 60.0
+
+
+class Disk(Protocol):
+    """What is looked at of the write-ahead log."""
+
+    @property
+    def free_bytes_low(self) -> bool:
+        """Whether the disk is nearly full."""
+
+    def oldest_unsynced_seconds(self) -> float:
+        """How long the oldest write has been waiting."""
+
+
+class DiskWatch:
+    """Looks at the disk of a Node. `may_take` tells whether a server is alive and its disk is not full itself."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        groups: Mapping[int, Group],
+        times: Times,
+        *,
+        may_take: Callable[[str], bool],
+        wake: Callable[[Group], None],
+        give_up: Callable[[str], None],
+    ) -> None:
+        self._disk = disk
+        self._groups = groups
+        self._stuck_after_seconds = times.election_ticks * times.tick_seconds
+        self._may_take = may_take
+        self._wake = wake
+        self._give_up = give_up
+        self._next_seconds = 0.0
+        #: Groups handed over so far.
+        self.handovers = 0
+
+    def look(self, now_seconds: float) -> None:
+        """Hand over what this server leads and should not, if it is time."""
+        waiting_seconds = self._disk.oldest_unsynced_seconds()
+        if waiting_seconds > HARD_LIMIT_SECONDS:
+            self._give_up(f"the disk has not taken a write for {waiting_seconds:.0f} seconds")
+            return
+        stuck, full = waiting_seconds > self._stuck_after_seconds, self._disk.free_bytes_low
+        if (not stuck and not full) or now_seconds < self._next_seconds:
+            return
+        self._next_seconds = now_seconds + PAUSE_SECONDS
+        for group in self._groups.values():
+            if group.is_leader and (full or group.commits_without_own_disk):
+                self._hand_over(group)
+
+    def _hand_over(self, group: Group) -> None:
+        for replica_id in group.successors():
+            if self._may_take(group.peers.get(replica_id, "")):
+                self.handovers += 1
+                group.raw.transfer_leader(replica_id)
+                self._wake(group)
+                return
