@@ -19,7 +19,7 @@ from dbnode.errors import ApiError
 from dbnode.replica import Replica
 from dbnode.schema import Schema, schema_from_json
 from dbnode.serving import Serving
-from dbnode.store import SnapshotStore
+from dbnode.store import RunInThread, SnapshotStore
 from dbnode.wire import GroupConfig, ManagedConfig
 from raftlog.errors import LostData
 from raftlog.link import Endpoint
@@ -51,7 +51,7 @@ class Host:
     """The replicas of one server.
 
     `stores` makes the store of a group, `tombstones` are the replica ids that were destroyed here, `links` is None for
-    a server alone. `open` comes first.
+    a server alone; for `in_thread` see Replica. `open` comes first.
     """
 
     _log = Logger()
@@ -65,6 +65,7 @@ class Host:
         stores: Callable[[int, Schema], SnapshotStore],
         config_file: ConfigFile,
         tombstones: Iterable[int],
+        in_thread: RunInThread,
     ) -> None:
         self.identity = identity
         self.config: StoredConfig | None = None
@@ -75,6 +76,7 @@ class Host:
         self._stores = stores
         self._config_file = config_file
         self._tombstones = set(tombstones)
+        self._in_thread = in_thread
         self._lock = DeferredLock()
 
     @property
@@ -164,7 +166,7 @@ class Host:
 
     async def _open_replica(self, group: GroupConfig, schema: Schema) -> Replica:
         store = self._stores(group.group_id, schema)
-        replica = Replica(group.group_id, self._own_id(group), group.shard, schema, store)
+        replica = Replica(group.group_id, self._own_id(group), group.shard, schema, store, self._in_thread)
         await replica.open()
         return replica
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 
 from dbnode.apply import apply_items
 from dbnode.changes import Image, Page
 from dbnode.machine import Item, Machine, Outcome, command_from_bytes
 from dbnode.schema import Schema, rows_to_json
-from dbnode.store import Answer, Export, Import, SnapshotStore
+from dbnode.store import Answer, Export, Import, RunInThread, SnapshotStore
 from dbnode.wire import Rows
 from raftlog.messages import Entry, EntryType
 
@@ -23,10 +23,25 @@ from raftlog.messages import Entry, EntryType
 PAGE_BYTES_MAX = 4 << 20
 
 
-class Replica:
-    """A raftlog StateMachine. `open` comes first; the group is opened after it."""
+#: Entries of so many bytes are decoded on the spot, in a millisecond or two; more in a thread.
+DECODE_INLINE_BYTES_MAX = 256 << 10
 
-    def __init__(self, group_id: int, replica_id: int, shard: str, schema: Schema, store: SnapshotStore) -> None:
+
+class Replica:
+    """A raftlog StateMachine. `open` comes first; the group is opened after it.
+
+    `in_thread` decodes what is long, so that it holds up no heartbeat; by default it does so on the spot.
+    """
+
+    def __init__(
+        self,
+        group_id: int,
+        replica_id: int,
+        shard: str,
+        schema: Schema,
+        store: SnapshotStore,
+        in_thread: RunInThread = execute,
+    ) -> None:
         self.group_id = group_id
         self.replica_id = replica_id
         self.shard = shard
@@ -35,6 +50,7 @@ class Replica:
         #: Whether a read round ended here since the start: before that not even a stale read is answered.
         self.caught_up = False
         self._machine = Machine()
+        self._in_thread = in_thread
 
     async def open(self) -> None:
         """Make the store ready and take over what it holds. Fails with WrongFile or another StoreError."""
@@ -54,15 +70,21 @@ class Replica:
 
     def apply(self, entries: Sequence[Entry]) -> Sequence[Outcome] | Deferred[Sequence[Any]]:
         """Apply committed entries in one transaction; the outcome of an entry without a command is empty."""
-        items: list[Item] = [
+        if sum([len(entry.data) for entry in entries]) <= DECODE_INLINE_BYTES_MAX:
+            return self._apply(self._items(entries))  # type: ignore[no-any-return]
+        return self._in_thread(lambda: self._items(entries)).addCallback(self._apply)
+
+    def _items(self, entries: Sequence[Entry]) -> list[Item]:
+        return [
             (
                 entry.index,
                 command_from_bytes(self.schema, entry.data) if entry.data and entry.type is EntryType.NORMAL else None,
             )
             for entry in entries
         ]
-        outcomes: Any = apply_items(self._machine, self.store, items)
-        return outcomes  # type: ignore[no-any-return]
+
+    def _apply(self, items: list[Item]) -> Any:
+        return apply_items(self._machine, self.store, items)
 
     def make_durable(self) -> Deferred[int]:
         """See raftlog.group.StateMachine."""

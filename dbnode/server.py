@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import execute, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -25,7 +25,7 @@ from dbnode.loopback import Loopback
 from dbnode.metrics import Metrics
 from dbnode.schema import Schema
 from dbnode.serving import ReplyPath, Serving
-from dbnode.store import SnapshotStore
+from dbnode.store import RunInThread, SnapshotStore
 from dbnode.wire import Reply
 from raftlog.link import Lane, PeerLinks, Receive
 from raftlog.link.options import LinkCounters
@@ -52,7 +52,7 @@ class DatabaseServer:
     `links_of` makes the links, given who receives; None for a server alone, which has no `secret` either. `recovered`
     and `tombstones` are what the log held, `wal_stats` its live counters; `fatal` ends the process. `client_name` is
     unique among all clients there ever were, `server_id` is what /home says, `schema` the default of /config for a
-    server alone.
+    server alone, `in_thread` where long entries are decoded.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class DatabaseServer:
         secret: bytes | None = None,
         schema: Schema | None = None,
         deadline_seconds: float = 10.0,
+        in_thread: RunInThread = execute,
     ) -> None:
         self._clock = clock
         self.links = links_of(self._receive) if links_of is not None else None
@@ -83,7 +84,7 @@ class DatabaseServer:
         self.requests = Requests(clock, loopback)
         self.node = Node(clock, wal, recovered, loopback, rng, fatal=fatal)
         self.serving = Serving(self.node)
-        self.host = Host(identity, self.node, self.serving, self.links, stores, config_file, tombstones)
+        self.host = Host(identity, self.node, self.serving, self.links, stores, config_file, tombstones, in_thread)
         self.direct = Direct(
             clock,
             self.requests,

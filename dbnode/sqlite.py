@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.python.failure import Failure
 
@@ -25,17 +26,21 @@ from dbnode.background import in_background
 from dbnode.changes import Changes, Image, Loaded, Page, Position
 from dbnode.schema import Schema
 from dbnode.snapshot import SnapshotReader
-from dbnode.sqlite_copy import RunInThread, SqliteExport, SqliteImport, begin_export
+from dbnode.sqlite_copy import SqliteExport, SqliteImport, begin_export
 from dbnode.sqlite_file import Statements, connect, explained, sync_directory, sync_file
-from dbnode.store import Answer, DiskFailedError, Export, Import, StoreError
+from dbnode.store import Answer, DiskFailedError, Export, Import, RunInThread, StoreError
 
 T = TypeVar("T")
+
+_encode = msgspec.msgpack.Encoder().encode
 
 #: Rows that a scan may return and still be made on the spot: one or two milliseconds. The same scan in a thread takes a
 #: busy process ten times as long and holds up its reactor, since the two pass the interpreter to and fro for each row.
 ROWS_INLINE_MAX = 2048
 #: Rows that a commit may change and still be made on the spot: a few milliseconds, far from a heartbeat's interval.
 CHANGES_INLINE_MAX = 2048
+#: The same for the bytes of these rows, as MessagePack.
+CHANGES_INLINE_BYTES_MAX = 512 << 10
 #: The WAL is carried over into the database when it is this long.
 WAL_BYTES_MAX = 16 << 20
 #: Commits between two looks at the length of the WAL.
@@ -78,8 +83,10 @@ class SqliteStore:
         self._position = image.position
         return image
 
-    def load(self, ids: list[int], keys: list[str]) -> Loaded:
-        """Return those that exist."""
+    def load(self, ids: list[int], keys: list[str]) -> Answer[Loaded]:
+        """Return those that exist, on the spot if they are few."""
+        if len(ids) > CHANGES_INLINE_MAX:
+            return self._in_thread(lambda connection: self._statements.load(connection, ids, keys))
         try:
             return self._statements.load(self._opened(), ids, keys)
         except sqlite3.Error as error:
@@ -89,7 +96,7 @@ class SqliteStore:
         """Make the changes, on the spot if they are few."""
         if self._failed is not None:
             raise self._failed
-        if self._emptying or len(changes.upserts) + len(changes.deletes) > CHANGES_INLINE_MAX:
+        if self._emptying or _is_long(changes):
             later = self._in_thread(lambda connection: self._statements.commit(connection, changes))
             return later.addCallback(lambda _: self._committed(changes))
         try:
@@ -219,6 +226,12 @@ class SqliteStore:
         if replaced is not None:
             replaced.raiseException()
         return image
+
+
+def _is_long(changes: Changes) -> bool:
+    if len(changes.upserts) + len(changes.deletes) > CHANGES_INLINE_MAX:
+        return True
+    return len(_encode(changes.upserts)) > CHANGES_INLINE_BYTES_MAX
 
 
 def _run_checkpoint(connection: sqlite3.Connection, mode: str) -> bool:

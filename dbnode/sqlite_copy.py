@@ -10,23 +10,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 
 from dbnode.changes import Image
 from dbnode.snapshot import SnapshotReader, chunks
 from dbnode.sqlite_file import Statements, connect, explained, sync_file
-from dbnode.store import StoreError
-
-T = TypeVar("T")
-
-
-class RunInThread(Protocol):
-    """Runs work in a thread of a pool that the composition root owns."""
-
-    def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
-        """Fire with what `work` returns or raises."""
+from dbnode.store import RunInThread, StoreError
 
 
 class SqliteExport:

@@ -7,6 +7,7 @@ process at once, and the machine's only once `make_durable` said so: the Raft lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -16,6 +17,13 @@ from dbnode.changes import Changes, Image, Loaded, Page
 T = TypeVar("T")
 #: An answer that may already be there.
 Answer: TypeAlias = T | Deferred[T]
+
+
+class RunInThread(Protocol):
+    """Runs work in a thread of a pool that the composition root owns."""
+
+    def __call__(self, work: Callable[[], T], /) -> Deferred[T]:
+        """Fire with what `work` returns or raises."""
 
 
 class StoreError(Exception):

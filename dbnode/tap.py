@@ -134,6 +134,7 @@ class ServerProcess(Service):
             secret=secret,
             schema=settings.schema,
             deadline_seconds=settings.deadline_seconds,
+            in_thread=self._in_thread,
         )
 
     async def _listen(self, identity: ServerIdentity, server: DatabaseServer) -> None:

@@ -385,7 +385,7 @@ class Group:
             if isinstance(results, Deferred):
                 self._applying = True
                 # Nobody waits for the chain: what goes wrong in it ends the process.
-                _ = results.addCallback(self._applied_later, message).addErrback(self._fatal)
+                _ = results.addCallback(self._applied_later, message).addErrback(self._apply_failed)
             else:
                 self._applied(message, results)
 
@@ -397,6 +397,11 @@ class Group:
             idle, self._when_idle = self._when_idle, None
             idle.callback(None)
         self._wake(self)
+
+    def _apply_failed(self, failure: Failure) -> None:
+        # Once stopped, the state machine may be closed before it has ended; what it was at is in the log.
+        if not self._stopped:
+            self._fatal(failure)
 
     def _applied(self, message: Message, results: Sequence[Any]) -> None:
         for entry in message.entries:

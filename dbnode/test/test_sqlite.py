@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,15 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dbnode import sqlite
-from dbnode.changes import Page, Position
+from dbnode.changes import Loaded, Page, Position
 from dbnode.digest import rows_digest
 from dbnode.schema import Schema
 from dbnode.snapshot import RowsDigest
 from dbnode.sqlite import SqliteStore
-from dbnode.sqlite_copy import RunInThread
-from dbnode.store import DiskFailedError, StoreError, WrongFileError
+from dbnode.store import DiskFailedError, RunInThread, StoreError, WrongFileError
 from dbnode.test.test_store import STUDENTS, wrote
-
-
-class ThreadOnCall:
-    """Stands for a pool of threads: work waits until the test lets it run."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
-
-    def __call__(self, work: Callable[[], Any], /) -> Deferred[Any]:
-        """Queue work."""
-        deferred: Deferred[Any] = Deferred()
-        self.waiting.append((work, deferred))
-        return deferred
-
-    def run(self) -> None:
-        """Do the work that came first."""
-        work, deferred = self.waiting.pop(0)
-        try:
-            deferred.callback(work())
-        except Exception:  # noqa: BLE001 - passed on, as a pool would
-            deferred.errback()
+from dbnode.test.thread_on_call import ThreadOnCall
+from dbnode.wire import Row
 
 
 class SqliteTestCase(SynchronousTestCase):
@@ -54,6 +33,12 @@ class SqliteTestCase(SynchronousTestCase):
         self.directory = Path(self.mktemp())
         self.directory.mkdir(parents=True)
         self.path = self.directory / "7.sqlite"
+
+    def loaded(self, store: SqliteStore, ids: list[int]) -> dict[int, Row]:
+        """Return those of a few rows that exist."""
+        found = store.load(ids, [])
+        assert isinstance(found, Loaded)
+        return found.rows
 
     def opened(self, run_in_thread: RunInThread = execute, path: Path | None = None) -> SqliteStore:
         """Return an open store on the file."""
@@ -133,7 +118,7 @@ class Files(SqliteTestCase):
 
         store.commit(wrote(1, (1, "a", "b", "c")))
 
-        self.assertEqual(store.load([1], []).rows, {1: (1, "a", "b", "c")})
+        self.assertEqual(self.loaded(store, [1]), {1: (1, "a", "b", "c")})
 
     def test_nothing_is_left_after_destroy(self) -> None:
         """All files of a store go, also what an interrupted import left."""
@@ -154,7 +139,7 @@ class Commits(SqliteTestCase):
 
         again = self.opened(path=self.crash())
 
-        self.assertEqual(again.load([1], []).rows, {1: (1, "a", 1)})
+        self.assertEqual(self.loaded(again, [1]), {1: (1, "a", 1)})
 
     def test_failed_commit_changes_nothing(self) -> None:
         """A transaction that SQLite refuses in the middle is not there in part, and the store goes on."""
@@ -164,7 +149,7 @@ class Commits(SqliteTestCase):
         self.assertRaises(StoreError, store.commit, wrote(2, (2, "b", 2), (3, "too", "many", "values")))
         store.commit(wrote(2, (4, "d", 4)))
 
-        self.assertEqual(store.load([1, 2, 3, 4], []).rows, {1: (1, "a", 1), 4: (4, "d", 4)})
+        self.assertEqual(self.loaded(store, [1, 2, 3, 4]), {1: (1, "a", 1), 4: (4, "d", 4)})
 
     def test_full_disk(self) -> None:
         """When the file cannot grow the commit fails as a whole, and reads go on."""
@@ -172,10 +157,10 @@ class Commits(SqliteTestCase):
         store.commit(wrote(1, (1, "a", 1)))
         store._opened().execute("PRAGMA max_page_count = 12")
 
-        error = self.assertRaises(StoreError, store.commit, wrote(2, (2, "b" * 1_000_000, 2)))
+        error = self.assertRaises(StoreError, store.commit, wrote(2, (2, "b" * 400_000, 2)))
 
         self.assertIn("full", str(error))
-        self.assertEqual(store.load([1, 2], []).rows, {1: (1, "a", 1)})
+        self.assertEqual(self.loaded(store, [1, 2]), {1: (1, "a", 1)})
 
     def test_large_ones_go_to_the_thread(self) -> None:
         """A large commit is made in the thread; until it is in, reads answer at once with what was before."""
@@ -185,11 +170,37 @@ class Commits(SqliteTestCase):
         committed = store.commit(wrote(1, *((id_, "x", 0) for id_ in range(3000)), row_count=3000))
         assert committed is not None
         self.assertNoResult(committed)
-        self.assertEqual(store.load([1, 2], []).rows, {})
+        self.assertEqual(self.loaded(store, [1, 2]), {})
         thread.run()
 
         self.successResultOf(committed)
-        self.assertEqual(store.load([1, 2], []).rows, {1: (1, "x", 0), 2: (2, "x", 0)})
+        self.assertEqual(self.loaded(store, [1, 2]), {1: (1, "x", 0), 2: (2, "x", 0)})
+
+    def test_long_ones_go_to_the_thread(self) -> None:
+        """A commit of a few long rows is made in the thread as well."""
+        thread = ThreadOnCall()
+        store = self.opened(thread)
+
+        committed = store.commit(wrote(1, *((id_, "x" * 100_000, 0) for id_ in range(10)), row_count=10))
+        assert committed is not None
+        self.assertNoResult(committed)
+        thread.run()
+
+        self.successResultOf(committed)
+        self.assertEqual(len(self.loaded(store, list(range(20)))), 10)
+
+    def test_many_rows_are_loaded_in_the_thread(self) -> None:
+        """What a large commit may touch is looked up in the thread."""
+        thread = ThreadOnCall()
+        store = self.opened(thread)
+        store.commit(wrote(1, (2999, "x", 0), row_count=1))
+
+        loaded = store.load(list(range(3000)), [])
+        assert isinstance(loaded, Deferred)
+        self.assertNoResult(loaded)
+        thread.run()
+
+        self.assertEqual(self.successResultOf(loaded).rows, {2999: (2999, "x", 0)})
 
     def test_large_scans_go_to_the_thread(self) -> None:
         """A scan that may return many rows is made in the thread, a short one on the spot."""
@@ -252,7 +263,7 @@ class WriteAheadLog(SqliteTestCase):
         self.successResultOf(held)
         self.assertEqual(emptied, 0)
         self.assertIsNone(store.commit(wrote(index + 3, row_count=index + 2)))
-        self.assertEqual(store.load([index + 2], []).rows, {index + 2: (index + 2, "held", 0)})
+        self.assertEqual(self.loaded(store, [index + 2]), {index + 2: (index + 2, "held", 0)})
 
     def test_grows_during_a_copy(self) -> None:
         """A copy keeps the WAL from being emptied; afterwards it is emptied, and was not tried at each commit."""
@@ -353,7 +364,7 @@ class Imports(SqliteTestCase):
 
         self.assertEqual(self.successResultOf(finished).position.applied_index, 9)
         self.assertEqual(sorted(found, reverse=True), [[(9, "new", 9)]] + [[(1, "old", 1)]] * (len(found) - 1))
-        self.assertEqual(store.load([1, 9], []).rows, {9: (9, "new", 9)})
+        self.assertEqual(self.loaded(store, [1, 9]), {9: (9, "new", 9)})
 
     def test_is_refused_over_a_wal(self) -> None:
         """If the old WAL could not be emptied the old store stays, and goes on."""
@@ -368,7 +379,7 @@ class Imports(SqliteTestCase):
         self.failureResultOf(incoming.finish(), StoreError)
         reader.close()
 
-        self.assertEqual(store.load([1, 9], []).rows, {1: (1, "old", 1)})
+        self.assertEqual(self.loaded(store, [1, 9]), {1: (1, "old", 1)})
         store.commit(wrote(2, (2, "goes on", 1), row_count=2))
 
     def test_ends_copies_that_run(self) -> None:

@@ -164,3 +164,15 @@ class SlowApplyTests(SynchronousTestCase):
         three.run(0.1)
         machine.go()
         self.assertEqual(self.successResultOf(second), 2)
+
+    def test_apply_that_fails_after_the_end(self) -> None:
+        """A state machine that is closed under what it was applying ends nothing."""
+        machines = {name: SlowJournal() for name in "ABC"}
+        three = Three(dict(machines))
+        three.run(2)
+
+        for name, node in three.network.nodes.items():
+            node.stopService()
+            machines[name].pending[0][1].errback(ValueError("closed"))
+
+        self.assertEqual(three.failures, [])
