@@ -7,7 +7,7 @@ applied (RAFT_RULES 41); no request is forwarded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -89,7 +89,7 @@ class Serving:
             elif isinstance(item, Applied | Rows | Statuses | Refused):
                 replies.append(item)
             elif isinstance(item, Status):
-                path.send(Statuses(item.request_id, tuple(self.statuses()), tuple(self._lost())))
+                path.send(Statuses(item.request_id, tuple(self.statuses()), tuple(self.lost_statuses())))
             elif isinstance(item, Transfer):
                 path.send(self._transfer(item))
             elif isinstance(item, Reconfigure):
@@ -106,6 +106,13 @@ class Serving:
         """Return what there is to say of each replica."""
         lost = self._node.quarantined
         return [self._status(replica) for replica in self.replicas.values() if replica.group_id not in lost]
+
+    def lost_statuses(self) -> list[ReplicaStatus]:
+        """Return what there is to say of each replica that is lost."""
+        return [
+            ReplicaStatus(group_id, replica_id, "lost", 0, 0, "", 0, 0, 0, 0, reason=reason)
+            for group_id, (replica_id, reason) in self.lost_replicas().items()
+        ]
 
     def lost_replicas(self) -> dict[int, tuple[int, str]]:
         """Return the replicas here that lost their log or their store, by group: replica id and reason."""
@@ -245,10 +252,6 @@ class Serving:
             conf_state=status.conf_state,
             matched=status.matched,
         )
-
-    def _lost(self) -> Iterator[ReplicaStatus]:
-        for group_id, (replica_id, reason) in self.lost_replicas().items():
-            yield ReplicaStatus(group_id, replica_id, "lost", 0, 0, "", 0, 0, 0, 0, reason=reason)
 
 
 class _Here:

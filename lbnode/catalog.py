@@ -12,51 +12,13 @@ do (taking down what the old table used) is repeated until it is done (DESIGN §
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 import msgspec
 
 from dbnode.wire import Endpoint
-
-
-class ServerRecord(msgspec.Struct, frozen=True):
-    """A server that belongs to the table, or is being made for one.
-
-    `home` names its data directory (or volume) and is unique: two servers of the same name never share one.
-    `incarnation` was born with that data; it and the addresses are unknown until the server first ran.
-    """
-
-    name: str
-    home: str
-    incarnation: str = ""
-    http: Endpoint | None = None
-    link: Endpoint | None = None
-
-
-class ShardRecord(msgspec.Struct, frozen=True):
-    """A shard: ids `low` up to but not including `low + size`; `replicas` maps replica ids to servers' names."""
-
-    group_id: int
-    shard: str
-    low: int
-    size: int
-    replicas: dict[int, str]
-
-
-class Table(msgspec.Struct, frozen=True):
-    """The one table: shards in order of `low`, servers by name in the order in which they were named.
-
-    The first of the `columns` is the key; `dtypes` has a word of the client's for each.
-    """
-
-    columns: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    shards: tuple[ShardRecord, ...]
-    servers: dict[str, ServerRecord]
-
-    def shards_on(self, server: str) -> list[ShardRecord]:
-        """Return the shards of which a server holds a replica."""
-        return [shard for shard in self.shards if server in shard.replicas.values()]
+from lbnode.table import ServerRecord, ShardRecord, Table
 
 
 class Preparing(msgspec.Struct, frozen=True, tag="preparing"):
@@ -151,7 +113,53 @@ class FinishOperation(msgspec.Struct, frozen=True, tag="finish_operation"):
     operation_id: int
 
 
-Command: TypeAlias = FoundCluster | BeginInit | RecordServer | CommitOperation | AbandonOperation | FinishOperation
+class ReplaceHome(msgspec.Struct, frozen=True, tag="replace_home"):
+    """The data of the server in `home` is gone: it begins anew in a fresh home, and each of its replicas gets a new id.
+
+    The old ids must never vote again; they leave their groups when the new ones can take their places.
+    """
+
+    home: str
+
+
+class MoveReplica(msgspec.Struct, frozen=True, tag="move_replica"):
+    """A replica is to be replaced, under a new id, by one on `server`.
+
+    That may be the same server if the replica is `lost`: what its log or its store held is gone there.
+    """
+
+    group_id: int
+    replica_id: int
+    server: str
+    lost: bool = False
+
+
+class ReplicasJoined(msgspec.Struct, frozen=True, tag="replicas_joined"):
+    """These replicas have caught up and are voters of their group: they count."""
+
+    group_id: int
+    replica_ids: tuple[int, ...]
+
+
+class ForgetReplicas(msgspec.Struct, frozen=True, tag="forget_replicas"):
+    """These replicas are out of their group's configuration: what is left of them goes."""
+
+    group_id: int
+    replica_ids: tuple[int, ...]
+
+
+Command: TypeAlias = (
+    FoundCluster
+    | BeginInit
+    | RecordServer
+    | CommitOperation
+    | AbandonOperation
+    | FinishOperation
+    | ReplaceHome
+    | MoveReplica
+    | ReplicasJoined
+    | ForgetReplicas
+)
 
 
 class Refused(Exception):
@@ -180,6 +188,14 @@ def apply(catalog: Catalog, command: Command) -> Catalog:
         case FinishOperation():
             _operation(catalog, command.operation_id, Finishing)
             after = msgspec.structs.replace(catalog, operation=None)
+        case ReplaceHome():
+            after = _replace_home(catalog, command.home)
+        case MoveReplica():
+            after = _move_replica(catalog, command)
+        case ReplicasJoined():
+            after = _joined(catalog, command)
+        case ForgetReplicas():
+            after = _forget(catalog, command)
     return catalog if after == catalog else msgspec.structs.replace(after, version=catalog.version + 1)
 
 
@@ -226,22 +242,91 @@ def _home(name: str, operation_id: int, taken: set[str]) -> str:
 
 
 def _record_server(catalog: Catalog, command: RecordServer) -> Catalog:
+    fields = {"incarnation": command.incarnation, "http": command.http, "link": command.link}
+    return _on_tables(catalog, lambda table: table.with_server(command.home, **fields))
+
+
+def _on_tables(catalog: Catalog, change: Callable[[Table], Table]) -> Catalog:
+    """Change the table and what an operation is making of it alike."""
     table, operation = catalog.table, catalog.operation
-    if table is not None:
-        table = _with_server(table, command)
     if isinstance(operation, Preparing):
-        operation = msgspec.structs.replace(operation, target=_with_server(operation.target, command))
-    return msgspec.structs.replace(catalog, table=table, operation=operation)
+        operation = msgspec.structs.replace(operation, target=change(operation.target))
+    return msgspec.structs.replace(catalog, table=change(table) if table is not None else None, operation=operation)
 
 
-def _with_server(table: Table, seen: RecordServer) -> Table:
-    servers = {
-        name: msgspec.structs.replace(server, incarnation=seen.incarnation, http=seen.http, link=seen.link)
-        if server.home == seen.home
-        else server
-        for name, server in table.servers.items()
+# ---- replicas that come and go --------------------------------------------------------------------------------
+
+
+def _replace_home(catalog: Catalog, home: str) -> Catalog:
+    """Give the server that lived in `home` a new home, and all its replicas new ids."""
+    server = catalog.servers().get(home)
+    if server is None or catalog.table is None or catalog.table.servers.get(server.name) != server:
+        raise Refused("conflict", f"no server of the table lives in {home}")
+    name, operation_id, next_replica_id = server.name, catalog.next_operation_id, catalog.next_replica_id
+    tables = [catalog.table, *([catalog.operation.target] if isinstance(catalog.operation, Preparing) else [])]
+    lost = {
+        replica_id
+        for table in tables
+        for shard in table.shards
+        for replica_id, on_server in shard.replicas.items()
+        if on_server == name and table.servers.get(name) == server
     }
-    return msgspec.structs.replace(table, servers=servers)
+    successors = {replica_id: next_replica_id + place for place, replica_id in enumerate(sorted(lost))}
+    fresh = ServerRecord(name, _home(name, operation_id, set(catalog.servers())))
+
+    def change(table: Table) -> Table:
+        if table.servers.get(name) != server:
+            return table
+        shards = tuple(_on_new_home(shard, name, successors) for shard in table.shards)
+        return msgspec.structs.replace(table, shards=shards, servers={**table.servers, name: fresh})
+
+    after = _on_tables(catalog, change)
+    return msgspec.structs.replace(
+        after, next_operation_id=operation_id + 1, next_replica_id=next_replica_id + len(successors)
+    )
+
+
+def _on_new_home(shard: ShardRecord, server: str, successors: dict[int, int]) -> ShardRecord:
+    lost = [replica_id for replica_id in shard.replicas if replica_id in successors]
+    after = shard.without_replicas(lost, lost=True).with_replicas({successors[id_]: server for id_ in lost})
+    leaving = {id_: "" if on_server == server else on_server for id_, on_server in after.leaving.items()}
+    return msgspec.structs.replace(after, leaving=leaving)
+
+
+def _move_replica(catalog: Catalog, command: MoveReplica) -> Catalog:
+    """Want a replica on another server, or under a new id on the same one if it was lost there."""
+    shard = catalog.table.shard_of(command.group_id) if catalog.table is not None else None
+    if shard is None or catalog.table is None or command.replica_id not in shard.replicas:
+        raise Refused("conflict", f"group {command.group_id} has no replica {command.replica_id}")
+    source, target = shard.replicas[command.replica_id], command.server
+    if target not in catalog.table.servers:
+        raise Refused("conflict", f"there is no server {target}")
+    if (target != source and target in shard.directory.values()) or (target == source and not command.lost):
+        raise Refused("conflict", f"{target} holds a replica of {shard.shard} already")
+
+    def change(shard: ShardRecord) -> ShardRecord:
+        if command.replica_id not in shard.replicas:
+            return shard
+        out = shard.without_replicas([command.replica_id], lost=command.lost)
+        return out.with_replicas({catalog.next_replica_id: target})
+
+    after = _on_tables(catalog, lambda table: table.with_shard(command.group_id, change))
+    return msgspec.structs.replace(after, next_replica_id=catalog.next_replica_id + 1)
+
+
+def _joined(catalog: Catalog, command: ReplicasJoined) -> Catalog:
+    ids = command.replica_ids
+    return _on_tables(catalog, lambda table: table.with_shard(command.group_id, lambda shard: shard.with_joined(ids)))
+
+
+def _forget(catalog: Catalog, command: ForgetReplicas) -> Catalog:
+    ids = command.replica_ids
+    return _on_tables(
+        catalog, lambda table: table.with_shard(command.group_id, lambda shard: shard.with_forgotten(ids))
+    )
+
+
+# ---- operations -----------------------------------------------------------------------------------------------
 
 
 def _commit(catalog: Catalog, operation_id: int) -> Catalog:

@@ -9,18 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from dbnode.client import RequestFailed, Requests
-from dbnode.wire import Endpoint, ManagedConfig, ReplicaStatus, Status, Statuses, Transfer
+from dbnode.wire import Endpoint, ManagedConfig, Reconfigure, Refused, ReplicaStatus, Status, Statuses, Transfer
 from lbnode.concurrent import together
 from lbnode.leaders import Handover
 from raftlog.link import Connection, Lane
 from raftlog.link import Endpoint as LinkEndpoint
+from raftlog.messages import ConfChangeV2
 
 #: How long a leader may take to say that it begins to hand over.
 _HAND_OVER_SECONDS = 1.0
+#: How long it may take until a change of membership is in effect at the leader.
+_RECONFIGURE_SECONDS = 5.0
+
+
+class Change(msgspec.Struct, frozen=True):
+    """The server `leader` should change the membership of the group that it leads."""
+
+    group_id: int
+    leader: str
+    change: ConfChangeV2
 
 
 class ServerControl(Protocol):
@@ -46,6 +59,12 @@ class ReplicaWatch(Protocol):
 
     def hand_over(self, handover: Handover) -> Deferred[None]:
         """Ask a leader to hand over; fires when it has answered or not, and never fails: who leads is seen later."""
+
+    def reconfigure(self, change: Change) -> Deferred[str]:
+        """Ask a leader to change its group's membership; never fails.
+
+        Fires with "" once the change is in effect there, else with why it is not, or not for all that is known.
+        """
 
     def close(self) -> Deferred[None]:
         """Close the connections."""
@@ -98,7 +117,7 @@ class SharedWatch:
             reply = await self._requests.ask(server, Status, timeout_seconds)
         except RequestFailed:
             return None
-        return reply.replicas if isinstance(reply, Statuses) else None
+        return (*reply.replicas, *reply.lost) if isinstance(reply, Statuses) else None
 
     def hand_over(self, handover: Handover) -> Deferred[None]:
         """See ReplicaWatch.hand_over."""
@@ -108,6 +127,19 @@ class SharedWatch:
 
         asked = self._requests.ask(handover.leader, transfer, _HAND_OVER_SECONDS)
         return asked.addCallbacks(lambda _: None, lambda failure: failure.trap(RequestFailed) and None)
+
+    def reconfigure(self, change: Change) -> Deferred[str]:
+        """See ReplicaWatch.reconfigure."""
+
+        def request(request_id: int) -> Reconfigure:
+            return Reconfigure(request_id, change.group_id, change.change)
+
+        def refused(failure: Failure) -> str:
+            failure.trap(RequestFailed)
+            return str(failure.value)
+
+        asked = self._requests.ask(change.leader, request, _RECONFIGURE_SECONDS)
+        return asked.addCallbacks(lambda reply: reply.message if isinstance(reply, Refused) else "", refused)
 
     def close(self) -> Deferred[None]:
         """See ReplicaWatch.close."""

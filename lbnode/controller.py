@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from dbnode.errors import ApiError
 from dbnode.wire import ReplicaStatus
-from lbnode.catalog import BeginInit, Catalog, Refused, Table
+from lbnode.catalog import BeginInit, Catalog, Refused
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import in_background, together
 from lbnode.control import ReplicaWatch
@@ -30,6 +30,7 @@ from lbnode.leaders import handovers
 from lbnode.planner import is_same, plan_init
 from lbnode.projection import layout_of
 from lbnode.state import ClusterState, describe
+from lbnode.table import Table
 from lbnode.wire import InitRequest
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dbnode.jsonhttp import encode
-from lbnode.catalog import Table
+from lbnode.table import Table
 
 
 def first_steps(url: str, table: Table | None) -> list[str]:

@@ -17,13 +17,14 @@ from twisted.logger import Logger
 
 from dbnode.client.control import ControlFailed
 from dbnode.wire import ManagedConfig, ServerFile
-from lbnode.catalog import RecordServer, ServerRecord, Table
+from lbnode.catalog import RecordServer
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import together
 from lbnode.control import ServerControl
 from lbnode.launchers import Launcher, LaunchFailed, ServerSpec
 from lbnode.projection import config_of, schema_of
 from lbnode.state import ServerState
+from lbnode.table import ServerRecord, Table
 
 
 class FleetTimes(msgspec.Struct, frozen=True):

@@ -22,21 +22,13 @@ from twisted.logger import Logger
 
 from dbnode.errors import ApiError
 from dbnode.wire import ReplicaStatus
-from lbnode.catalog import (
-    AbandonOperation,
-    BeginInit,
-    CommitOperation,
-    Finishing,
-    FinishOperation,
-    Preparing,
-    ServerRecord,
-    Table,
-)
+from lbnode.catalog import AbandonOperation, BeginInit, CommitOperation, Finishing, FinishOperation, Preparing
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import together
 from lbnode.control import ReplicaWatch
 from lbnode.fleet import Fleet
 from lbnode.leaders import handovers, leader_of
+from lbnode.table import ServerRecord, Table
 
 
 class InitTimes(msgspec.Struct, frozen=True):

@@ -13,12 +13,12 @@ from typing import TypeVar
 import msgspec
 
 from dbnode.wire import ReplicaStatus
-from lbnode.catalog import ShardRecord
+from lbnode.table import ShardRecord
 
 _Shard = TypeVar("_Shard", bound=Hashable)
 
 #: A replica further behind its leader than this, in log entries, is not asked to lead.
-_LAG_MAX = 100
+LAG_LEADING_MAX = 100
 
 
 class Handover(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ class Handover(msgspec.Struct, frozen=True):
 
 def leader_of(shard: ShardRecord, known: Mapping[int, ReplicaStatus]) -> ReplicaStatus | None:
     """Return the replica that says it leads, in the highest term if several do (Raft §5.2: only that one does)."""
-    claims = [known[replica_id] for replica_id in shard.replicas if replica_id in known]
+    claims = [known[replica_id] for replica_id in shard.directory if replica_id in known]
     return max((one for one in claims if one.role == "leader"), key=lambda one: one.term, default=None)
 
 
@@ -42,9 +42,9 @@ def handovers(shards: Sequence[ShardRecord], known: Mapping[int, ReplicaStatus])
     for shard in shards:
         leader = leaders[shard.group_id]
         if leader is not None:
-            fit = {server: id_ for id_, server in shard.replicas.items() if _can_lead(known.get(id_), leader)}
+            fit = {shard.replicas[id_]: id_ for id_ in shard.replicas if _can_lead(shard, known.get(id_), leader)}
             able[shard.group_id], replica_on[shard.group_id] = tuple(fit), fit
-            current[shard.group_id] = shard.replicas[leader.replica_id]
+            current[shard.group_id] = shard.directory[leader.replica_id]
     wanted = spread_leaders(able, current)
     return [
         Handover(group_id, current[group_id], replica_on[group_id][server])
@@ -53,8 +53,10 @@ def handovers(shards: Sequence[ShardRecord], known: Mapping[int, ReplicaStatus])
     ]
 
 
-def _can_lead(replica: ReplicaStatus | None, leader: ReplicaStatus) -> bool:
-    return replica is not None and replica.role != "learner" and leader.last_index - replica.last_index <= _LAG_MAX
+def _can_lead(shard: ShardRecord, replica: ReplicaStatus | None, leader: ReplicaStatus) -> bool:
+    if replica is None or replica.role in ("learner", "lost") or replica.replica_id in shard.joining:
+        return False
+    return leader.last_index - replica.last_index <= LAG_LEADING_MAX
 
 
 def spread_leaders(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lbnode.catalog import BeginInit, PlannedShard, Table
+from lbnode.catalog import BeginInit, PlannedShard
+from lbnode.table import Table
 from lbnode.wire import InitRequest
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dbnode.schema import Schema
 from dbnode.wire import GroupConfig, ManagedConfig
-from lbnode.catalog import Catalog, ServerRecord, ShardRecord, Table
+from lbnode.catalog import Catalog
 from lbnode.layout import Layout, ServerAddress, ShardLayout
+from lbnode.table import ServerRecord, ShardRecord, Table
 
 
 def schema_of(table: Table) -> Schema:
@@ -14,14 +15,17 @@ def schema_of(table: Table) -> Schema:
 
 
 def layout_of(catalog: Catalog) -> Layout | None:
-    """Return where everything is, None while there is no table. Servers that never ran have no address."""
+    """Return where everything is, None while there is no table.
+
+    Servers that never ran have no address; replicas that still join are nobody's to ask yet.
+    """
     table = catalog.table
     if table is None:
         return None
     return Layout(
         cluster_id=catalog.cluster_id,
         schema=schema_of(table),
-        shards=tuple(ShardLayout(s.group_id, s.shard, s.low, s.size, s.replicas) for s in table.shards),
+        shards=tuple(ShardLayout(s.group_id, s.shard, s.low, s.size, s.counting) for s in table.shards),
         servers={
             server.name: ServerAddress(server.link, server.http)
             for server in table.servers.values()
@@ -43,5 +47,5 @@ def config_of(catalog: Catalog, table: Table, server: ServerRecord) -> ManagedCo
 
 
 def _group(shard: ShardRecord) -> GroupConfig:
-    replicas = {str(replica_id): name for replica_id, name in shard.replicas.items()}
-    return GroupConfig(shard.group_id, shard.shard, replicas, sorted(shard.replicas))
+    replicas = {str(replica_id): name for replica_id, name in shard.directory.items()}
+    return GroupConfig(shard.group_id, shard.shard, replicas, list(shard.founders))

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from dbnode.wire import Endpoint, ReplicaStatus
-from lbnode.catalog import Catalog, ServerRecord, ShardRecord
+from lbnode.catalog import Catalog
 from lbnode.leaders import leader_of
+from lbnode.table import ServerRecord, ShardRecord
 
 #: How far a follower may be behind its leader, in log entries, and still count as serving.
 _LAG_SERVING_MAX = 1000
@@ -119,7 +120,7 @@ def _shard_state(
         group_id=shard.group_id,
         low=shard.low,
         size=shard.size,
-        primary=shard.replicas[leader.replica_id] if leader else None,
+        primary=shard.directory[leader.replica_id] if leader else None,
         replicas=tuple(
             _replica_state(replica_id, server, known.get(replica_id), leader, for_seconds.get(replica_id, 0.0))
             for replica_id, server in shard.replicas.items()

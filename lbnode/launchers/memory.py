@@ -24,8 +24,10 @@ from dbnode.memory import MemoryStore
 from dbnode.schema import Schema, schema_from_json
 from dbnode.server import DatabaseServer
 from dbnode.wire import Endpoint, ManagedConfig, ReplicaStatus, ServerFile
+from lbnode.control import Change
 from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
 from lbnode.leaders import Handover
+from raftlog.confchange import ConfChangeError
 from raftlog.link import Endpoint as LinkEndpoint
 from raftlog.link import Identity, Lane
 from raftlog.link.interface import LaneChange
@@ -292,7 +294,7 @@ class MemoryWatch:
     def ask(self, timeout_seconds: float) -> Deferred[dict[str, tuple[ReplicaStatus, ...]]]:
         """See ReplicaWatch.ask."""
         found = {name: self._launcher.at_link(link) for name, link in self._servers.items()}
-        return succeed({name: tuple(server.serving.statuses()) for name, server in found.items() if server})
+        return succeed({name: _replicas(server) for name, server in found.items() if server})
 
     def hand_over(self, handover: Handover) -> Deferred[None]:
         """See ReplicaWatch.hand_over."""
@@ -301,6 +303,21 @@ class MemoryWatch:
             server.node.transfer_leader(handover.group_id, handover.replica_id)
         return succeed(None)
 
+    def reconfigure(self, change: Change) -> Deferred[str]:
+        """See ReplicaWatch.reconfigure."""
+        server = self._launcher.at_link(self._servers[change.leader])
+        if server is None:
+            return succeed(f"{change.leader} does not answer")
+        try:
+            changed = server.node.propose_conf_change(change.group_id, change.change)
+        except ConfChangeError as error:
+            return succeed(str(error))
+        return changed.addCallbacks(lambda _: "", lambda failure: str(failure.value))
+
     def close(self) -> Deferred[None]:
         """See ReplicaWatch.close."""
         return succeed(None)
+
+
+def _replicas(server: DatabaseServer) -> tuple[ReplicaStatus, ...]:
+    return (*server.serving.statuses(), *server.serving.lost_statuses())

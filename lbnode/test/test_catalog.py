@@ -21,9 +21,9 @@ from lbnode.catalog import (
     Preparing,
     RecordServer,
     Refused,
-    Table,
     apply,
 )
+from lbnode.table import Table
 
 COLUMNS = ("Stud_id", "Stud_name")
 DTYPES = ("Number", "String")

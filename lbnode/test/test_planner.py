@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.schema import Schema
-from lbnode.catalog import Catalog, Preparing, Table, apply
+from lbnode.catalog import Catalog, Preparing, apply
 from lbnode.planner import is_same, place, plan_init
+from lbnode.table import Table
 from lbnode.wire import InitRequest, InitShard
 
 SCHEMA = Schema(("Stud_id", "Stud_name"), ("Number", "String"))
