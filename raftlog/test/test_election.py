@@ -346,6 +346,15 @@ class PreVoteTests(SynchronousTestCase):
         self.assertEqual(network[2].raw.raft.term, 1)
         self.assertFalse(network[2].raw.has_ready())
 
+    def test_vote_is_refused_in_the_leaders_own_term(self) -> None:
+        """Rule 20: a replica that has not voted in a term but knows its leader votes for nobody else in it."""
+        raw = replica()
+        raw.step(Message(MessageType.HEARTBEAT, 1, 3, 1))
+
+        raw.step(Message(MessageType.VOTE, 1, 2, 1, index=9, log_term=1))
+
+        self.assertEqual(raw.raft.vote, 0)
+
     def test_vote_is_given_for_a_transfer(self) -> None:
         """Rule 20: except to a candidate that the leader itself asked to campaign."""
         network = Network()

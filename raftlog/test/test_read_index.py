@@ -142,18 +142,21 @@ class RulesTests(SynchronousTestCase):
         self.assertEqual(network[1].read_states, [])
 
     def test_acknowledgement_of_another_context(self) -> None:
-        """Rule 26: only heartbeats sent after a read began confirm it."""
-        network = Network()
+        """Rule 26: only heartbeats sent after a read began confirm it; others do not even count towards it."""
+        network = Network((1, 2, 3, 4, 5))
         network.elect(1)
         network.loses = lambda message: message.type is MessageType.HEARTBEAT
         network[1].raw.read_index(b"new")
         network.run()
 
-        for context in (b"old", b""):
-            network[1].raw.step(Message(MessageType.HEARTBEAT_RESPONSE, 1, 2, 1, context=context))
+        for replica_id, context in ((2, b"old"), (3, b""), (4, b"new")):
+            network[1].raw.step(Message(MessageType.HEARTBEAT_RESPONSE, 1, replica_id, 1, context=context))
+        network.run()
+        self.assertEqual(network[1].read_states, [])
+        network[1].raw.step(Message(MessageType.HEARTBEAT_RESPONSE, 1, 5, 1, context=b"new"))
         network.run()
 
-        self.assertEqual(network[1].read_states, [])
+        self.assertEqual(network[1].read_states, [ReadState(1, b"new")])
 
     def test_one_round_for_all_before_it(self) -> None:
         """Rule 28: confirming the newest context confirms all that began before it, in their order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.log import CommitBeyondLog
-from raftlog.messages import APPEND_THREAD, Entry, Message, MessageType
+from raftlog.messages import APPEND_THREAD, Entry, Message, MessageType, Snapshot
 from raftlog.state import ProposalDropped, Role
 from raftlog.testing.network import ELECTION_TICKS, Network
 
@@ -147,6 +147,20 @@ class ReplicationTests(SynchronousTestCase):
         snapshots = [m for m in network.sent if m.type is MessageType.SNAPSHOT]
         self.assertEqual(len(snapshots), 2)
         self.assertEqual(network[3].raw.raft.log.committed, network[1].raw.raft.log.committed)
+
+    def test_old_snapshot_is_refused(self) -> None:
+        """RAFT_RULES 9: a snapshot at or below the commit index is not installed, even if that part is compacted."""
+        network = Network()
+        network.elect(1)
+        network.propose(1, b"a", b"b")
+        network[3].compact()
+        old = Snapshot(2, 1, network[3].raw.conf_state())
+
+        network[3].raw.step(Message(MessageType.SNAPSHOT, 3, 1, 1, snapshot=old))
+        network.run()
+
+        self.assertEqual((network[3].raw.raft.log.committed, network[3].log.first_index()), (3, 4))
+        self.assertEqual(network.sent[-1].index, 3)
 
     def test_log_is_reset_to_a_snapshot(self) -> None:
         """RAFT_RULES 9: what a follower had in its log besides is gone with the snapshot it installs."""
@@ -387,13 +401,20 @@ class ProposalTests(SynchronousTestCase):
         self.assertEqual(len(network[1].data), 1)
 
     def test_new_leader_counts_anew(self) -> None:
-        """Rule 38: what an old leader left does not block a new one's proposals."""
-        network = Network.plain(max_uncommitted_size=10, logs={1: [1], 2: [1], 3: [1]})
-
+        """Rule 38: what a leader had in flight when it was deposed does not count when it leads again."""
+        network = Network(max_uncommitted_size=10)
         network.elect(1)
+        network.isolate(1)
         network.propose(1, b"x" * 8)
+        network.tick(2 * ELECTION_TICKS)
+        network.heal()
+        network.tick(2)
 
-        self.assertEqual(network[1].data[-1], b"x" * 8)
+        network[network.leaders()[0]].raw.transfer_leader(1)
+        network.run()
+        network.propose(1, b"y" * 8)
+
+        self.assertEqual(network[1].data, [b"y" * 8])
 
 
 class DivergenceTests(SynchronousTestCase):
