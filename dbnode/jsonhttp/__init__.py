@@ -5,6 +5,8 @@
     serve   running an endpoint for a twisted.web request, behind a Klein route or without one
     stream  answers written page by page, no faster than the client reads
     channel one connection: refusals in JSON, slow and silent clients
+    plain   whole requests in one piece, read and answered in one go
+    direct  the short way for them to endpoints that need no router
     site    the site around a Klein resource: limits, odd paths, endpoints served directly
 
 An endpoint is a function of (headers, body) that knows neither Klein nor twisted.web, so that the same function can

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IConsumer, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, HTTPChannel, Request
+from twisted.web.http import HTTPChannel, Request
 
 from dbnode.errors import ApiError
 from dbnode.jsonhttp.answer import error_response
+from dbnode.jsonhttp.plain import whole
 
 if TYPE_CHECKING:
     from dbnode.jsonhttp.site import JsonSite
@@ -125,12 +126,8 @@ class JsonChannel(HTTPChannel):
             return
         self._refused_at = self.site.reactor.seconds()
         self.persistent = False
-        response = error_response(error)
-        head = [b"HTTP/1.1 %d %s" % (response.status, RESPONSES.get(response.status, b"Refused"))]
-        head += [b"%s: %s" % pair for pair in response.headers]
-        head += [b"Content-Length: %d" % len(response.body), b"Connection: close", b"", response.body]
         transport = self._tcp()
-        transport.write(b"\r\n".join(head))
+        transport.write(whole(error_response(error), (b"Connection", b"close")))
         # A half-close waits for the producer, which HTTPChannel is of its own transport.
         IConsumer(transport).unregisterProducer()
         transport.loseWriteConnection()

@@ -42,7 +42,7 @@ def answer(request: Request, endpoint: Endpoint) -> Deferred[None] | None:
         write_response(request, outcome)
         return None
     done: Deferred[None] = Deferred()
-    work = outcome if isinstance(outcome, Deferred) else Deferred.fromCoroutine(_resolved(outcome))
+    work = outcome if isinstance(outcome, Deferred) else Deferred.fromCoroutine(resolved(outcome))
     written = work.addErrback(failure_response).addCallback(partial(_write, request)).addErrback(_log_unwritten)
     in_background(written.addCallback(lambda _: done.callback(None)), "finishing a request")
     return done
@@ -121,7 +121,8 @@ class _RequestHeaders:
         return values[-1] if values else None
 
 
-async def _resolved(outcome: Streamed | Awaitable[Answer]) -> Answer:
+async def resolved(outcome: Streamed | Awaitable[Answer]) -> Answer:
+    """Wait for what an endpoint returned, if it is not there yet."""
     return outcome if isinstance(outcome, Streamed) else await outcome
 
 
@@ -129,10 +130,11 @@ def _write(request: Request, outcome: Answer) -> Deferred[None] | None:
     if isinstance(outcome, Response):
         write_response(request, outcome)
         return None
-    return Deferred.fromCoroutine(_stream(request, outcome))
+    return Deferred.fromCoroutine(write_streamed(request, outcome))
 
 
-async def _stream(request: Request, streamed: Streamed) -> None:
+async def write_streamed(request: Request, streamed: Streamed) -> None:
+    """Write a streamed answer; if its first page fails, the error as an ordinary answer."""
     try:
         await stream(request, streamed)
     except Exception:  # noqa: BLE001 - the first page failed: nothing is written yet, so it is an ordinary error

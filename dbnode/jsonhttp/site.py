@@ -23,6 +23,7 @@ from twisted.web.server import Request, Site
 from dbnode.errors import ApiError
 from dbnode.jsonhttp.answer import Endpoint, error_response
 from dbnode.jsonhttp.channel import JsonChannel, Limits
+from dbnode.jsonhttp.direct import DirectChannel
 from dbnode.jsonhttp.serve import answer, failure_response, write_response
 
 #: How often connections are looked at; every timeout is late by at most this. Also the grain of the Date header.
@@ -33,12 +34,12 @@ class JsonSite(Site):
     """A site whose every answer is JSON.
 
     `direct` maps (method, path) to endpoints that are served without asking the resource: the same functions that stand
-    behind its routes, without the router's share of the time.
+    behind its routes, without the router's share of the time, and for plain requests without twisted.web's either.
     """
 
     noisy = False
     #: Without the proxy in between that twisted.web has for HTTP/2.
-    protocol = JsonChannel  # type: ignore[assignment]
+    protocol = DirectChannel  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -50,6 +51,8 @@ class JsonSite(Site):
         super().__init__(resource, requestFactory=JsonRequest, reactor=reactor, parsePOSTFormSubmission=False)
         self.limits = limits
         self.direct = dict(direct or {})
+        #: The same by request line.
+        self.direct_lines = {b"%s %s HTTP/1.1" % pair: endpoint for pair, endpoint in self.direct.items()}
         self.date = datetimeToString(reactor.seconds())
         self.channels: set[JsonChannel] = set()
         self.timeOut = None

@@ -10,6 +10,7 @@ from twisted.web.http import Request
 
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import (
+    Endpoint,
     Headers,
     Limits,
     Response,
@@ -75,7 +76,11 @@ class SiteTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Make a site with small limits."""
         self.echo = Echo()
-        self.web = Web(self.echo.app.resource(), LIMITS)
+        self.web = Web(self.echo.app.resource(), LIMITS, self.direct())
+
+    def direct(self) -> dict[tuple[bytes, bytes], Endpoint]:
+        """Return the endpoints that are served directly."""
+        return {}
 
     def check_failure(self, reply: Reply, status: int, code: str) -> None:
         """Check that the answer is the JSON failure that HTTP_API promises."""
@@ -175,7 +180,7 @@ class SiteTests(SynchronousTestCase):
             b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"GET /echo HTTP/1.1\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
         ):
-            web = Web(self.echo.app.resource(), LIMITS)
+            web = Web(self.echo.app.resource(), LIMITS, self.direct())
 
             self.check_failure(Reply(web.client().send(garbage)), 400, "bad_request")
 
@@ -274,3 +279,57 @@ class SiteTests(SynchronousTestCase):
         self.web.site.stopFactory()
 
         self.assertEqual(self.web.clock.getDelayedCalls(), [])
+
+
+class DirectSiteTests(SiteTests):
+    """The same over the short way."""
+
+    def direct(self) -> dict[tuple[bytes, bytes], Endpoint]:
+        """Return the endpoints that are served directly: all of them."""
+        echo = self.echo
+        return {
+            (b"POST", b"/echo"): echo.echo,
+            (b"DELETE", b"/echo"): echo.echo,
+            (b"POST", b"/later"): echo.later,
+            (b"GET", b"/refuse"): echo.refuse,
+            (b"GET", b"/bug"): echo.bug,
+        }
+
+    def test_both_ways_share_a_connection(self) -> None:
+        """Plain and other requests, whole and in pieces, are answered in order on one connection."""
+        client = self.web.client()
+        plain = b'POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{"a":1}'
+        chunked = b'POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n{"b":2}\r\n0\r\n\r\n'
+
+        received = client.send(plain) + client.send(chunked) + client.send(plain)
+        received += client.send(chunked[:30]) + client.send(chunked[30:] + plain) + client.send(plain[:-1])
+        received += client.send(plain[-1:]) + client.send(plain + chunked) + client.send(plain)
+
+        letters = b"".join(piece[-5:-4] for piece in received.split(b"HTTP/1.1 200 OK")[1:])
+        self.assertEqual(letters, b"ababaaaba")
+
+    def test_requests_sent_ahead_wait_for_their_turn(self) -> None:
+        """What comes while a request is served is answered after it, whichever way it takes."""
+        client = self.web.client()
+        client.request("POST", "/later", {})
+
+        client.request("POST", "/echo", {"a": 1})
+        client.request("GET", "/nope")
+        self.assertEqual(client.received(), b"")
+        self.echo.waiting[0].callback(json_response({"first": True}))
+
+        received = client.received()
+        self.assertEqual(received.count(b"HTTP/1.1 200 OK"), 2)
+        self.assertLess(received.index(b"first"), received.index(b'"a":1'))
+        self.assertLess(received.index(b'"a":1'), received.index(b"unknown_path"))
+
+    def test_client_that_sends_too_far_ahead_is_read_no_further(self) -> None:
+        """While a request is served only so much of what follows is taken."""
+        client = self.web.client()
+        client.request("POST", "/later", {})
+
+        client.send(b"x" * 70_000)
+        paused = client.wire.producerState
+        self.echo.waiting[0].callback(json_response({}))
+
+        self.assertEqual((paused, client.wire.producerState), ("paused", "producing"))

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import Request
 
 from dbnode.errors import ApiError
-from dbnode.jsonhttp import Headers, Streamed, answer, errors_as_json
+from dbnode.jsonhttp import Endpoint, Headers, Streamed, answer, errors_as_json
 from dbnode.test.web_rig import Reply, Web
 
 
@@ -48,7 +48,11 @@ class StreamTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Make a site and a client."""
         self.pages = Pages()
-        self.client = Web(self.pages.app.resource()).client()
+        self.client = Web(self.pages.app.resource(), direct=self.direct()).client()
+
+    def direct(self) -> dict[tuple[bytes, bytes], Endpoint]:
+        """Return the endpoints that are served directly."""
+        return {}
 
     def test_pages_arrive_in_order_and_the_connection_is_kept(self) -> None:
         """A streamed answer is whole, and another request may follow it."""
@@ -110,3 +114,11 @@ class StreamTests(SynchronousTestCase):
         reply = self.client.ask("HEAD", "/pages")
 
         self.assertEqual((reply.status, reply.body, self.pages.pages), (200, b"", [b"2"]))
+
+
+class DirectStreamTests(StreamTests):
+    """The same over the short way, which hands a streamed answer to the long one."""
+
+    def direct(self) -> dict[tuple[bytes, bytes], Endpoint]:
+        """Return the endpoints that are served directly."""
+        return {(b"GET", b"/pages"): self.pages.stream}
