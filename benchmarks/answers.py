@@ -47,11 +47,16 @@ _ERROR = msgspec.json.Decoder(_Error)
 _WRONG = Failed("wrong answer", "unknown")
 
 
-def one_row_stored(index: int, status: int, body: bytes) -> Failed | None:
-    """Judge the answer to a write of one row."""
-    if status != 200:
-        return refusal(status, body)
-    return None if _message(body) == _Message("1 Data entries added", "success") else _WRONG
+def rows_stored(rows: int) -> Check:
+    """Return the check of writes of so many rows."""
+    promised = _Message(f"{rows} Data entries added", "success")
+
+    def check(index: int, status: int, body: bytes) -> Failed | None:
+        if status != 200:
+            return refusal(status, body)
+        return None if _message(body) == promised else _WRONG
+
+    return check
 
 
 def row_changed(index: int, status: int, body: bytes) -> Failed | None:

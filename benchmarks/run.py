@@ -179,7 +179,7 @@ class Run:
     async def _write(self, records: list[Record], title: str, ambush: Ambush | None) -> Measurement:
         requests = write_requests(records, self._door.host)
         watch = ambush.watch if ambush is not None else None
-        return await self._sender.send(self._door, f"{title}, writes", requests, answers.one_row_stored, watch)
+        return await self._sender.send(self._door, f"{title}, writes", requests, answers.rows_stored(1), watch)
 
     async def _read(self, records: list[Record], expected: Expected, title: str) -> Measurement:
         requests = read_requests(records, self._door.host)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.answers import constant, one_row_stored, reads_of, refusal, row_changed
+from benchmarks.answers import constant, reads_of, refusal, row_changed, rows_stored
 from benchmarks.measure import Failed
 from benchmarks.workloads import Record
 
@@ -21,9 +21,9 @@ def rows(*records: Record) -> bytes:
 class Writes(SynchronousTestCase):
     def test_stored(self) -> None:
         """Only the promised text for one row is a success, whatever the JSON's spacing."""
-        right = one_row_stored(0, 200, b'{"message": "1 Data entries added", "status": "success"}')
+        right = rows_stored(1)(0, 200, b'{"message": "1 Data entries added", "status": "success"}')
         others = [
-            one_row_stored(0, 200, body)
+            rows_stored(1)(0, 200, body)
             for body in (b'{"message":"0 Data entries added","status":"success"}', b'{"status":"success"}', b"", b"<p>")
         ]
 
@@ -89,6 +89,6 @@ class Refusals(SynchronousTestCase):
         """Every check names the status and the code of what failed."""
         body = b'{"code":"no_quorum","applied":"no"}'
 
-        found = {check(0, 503, body) for check in (one_row_stored, row_changed, constant, reads_of([ADA], {7}, ()))}
+        found = {check(0, 503, body) for check in (rows_stored(1), row_changed, constant, reads_of([ADA], {7}, ()))}
 
         self.assertEqual(found, {Failed("503 no_quorum", "no")})

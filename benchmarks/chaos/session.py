@@ -1,0 +1,62 @@
+"""Where a chaos takes place: at a cluster made for it, or at a running one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from benchmarks.chaos.keys import Keys
+from benchmarks.chaos.report import Options, Report
+from benchmarks.chaos.run import Chaos
+from benchmarks.chaos.site import Site
+from benchmarks.chaos.view import View
+from benchmarks.door import Door, host_and_port
+from benchmarks.process import to_the_end
+from benchmarks.spawn import Cluster
+from benchmarks.workloads import A_1, Shard
+
+#: The servers of A-1, with shards that no chaos fills.
+_TABLE = replace(A_1, shards=tuple(Shard(shard.name, place << 20, 1 << 20) for place, shard in enumerate(A_1.shards)))
+
+
+async def hold_chaos(
+    reactor: Any, clock: Callable[[], float], options: Options, view: View
+) -> tuple[Report, Path | None]:
+    """Do what the options ask for; return the report and what was kept: data and logs if something is wrong."""
+    if options.url is not None and options.data_dir is not None:
+        site = Site(reactor, Door(reactor, *host_and_port(options.url)), Path(options.data_dir), None)
+        return await Chaos(reactor, clock, options, view, site, await _keys(site.door)).run(), None
+    directory = Path(mkdtemp(prefix="shardlb-chaos-", dir=options.directory))
+    keep = options.keep
+    try:
+        async with _spawned(reactor, directory) as site:
+            report = await Chaos(reactor, clock, options, view, site, Keys(_TABLE.shards)).run()
+        keep = keep or not report.good
+        return report, directory if keep else None
+    finally:
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _spawned(reactor: Any, directory: Path) -> AsyncIterator[Site]:
+    cluster = Cluster(reactor, directory)
+    try:
+        await cluster.start(_TABLE)
+        yield Site(reactor, cluster.door, directory, cluster)
+    finally:
+        await to_the_end(cluster.stop())
+
+
+async def _keys(door: Door) -> Keys:
+    """Return the ids of a running cluster that are free. Its rows stay as they are."""
+    status = await door.json("GET", "/status")
+    shards = [Shard(shard["Shard_id"], shard["Stud_id_low"], shard["Shard_size"]) for shard in status["shards"]]
+    bounds = {"low": min(shard.low for shard in shards), "high": max(shard.ids()[-1] for shard in shards)}
+    answer = await door.json("POST", "/read", {"Stud_id": bounds})
+    return Keys(shards, [row["Stud_id"] for row in answer["data"]])

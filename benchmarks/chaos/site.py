@@ -1,0 +1,74 @@
+"""The cluster that is broken: one of chaos's own, or a running one of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.chaos.faults import Kind
+from benchmarks.door import Door, UnreachableError
+from benchmarks.process import answers
+from benchmarks.spawn import Cluster, ServerProcess, servers_below
+from dbnode.wire import Endpoint
+
+_HEARTBEAT_SECONDS = 1.0
+
+
+class Site:
+    """A balancer at `door`, its servers with their data below `directory`; `own` is all of it if we started it."""
+
+    def __init__(self, reactor: Any, door: Door, directory: Path, own: Cluster | None) -> None:
+        self._reactor = reactor
+        self.door = door
+        self.own = own
+        self._directory = directory
+
+    def servers(self) -> dict[str, ServerProcess]:
+        """Return the servers by name, running or not; one whose directory was wiped is not among them."""
+        return {server.name: server for server in servers_below(self._directory)}
+
+    async def serves(self, name: str) -> bool:
+        """Return whether a server runs and answers."""
+        server = self.servers().get(name)
+        if server is None or not server.alive:
+            return False
+        endpoint: Endpoint = server.http
+        door = Door(self._reactor, endpoint.host, endpoint.port)
+        with suppress(UnreachableError):
+            return (await door.ask("GET", "/heartbeat", deadline_seconds=_HEARTBEAT_SECONDS)).status == 200
+        return False
+
+    async def balancer_serves(self) -> bool:
+        """Return whether the balancer answers."""
+        return await answers(self.door, "GET", "/healthz")
+
+    async def ready(self) -> bool:
+        """Return whether every shard has a leader."""
+        return await answers(self.door, "GET", "/readyz")
+
+    async def placement(self) -> dict[str, list[str]]:
+        """Return which shards each server holds, as the balancer says."""
+        placed: dict[str, list[str]] = (await self.door.json("GET", "/status"))["servers"]
+        return placed
+
+    async def all_serving(self) -> bool:
+        """Return whether the balancer sees every replica serving."""
+        with suppress(UnreachableError):
+            status = await self.door.json("GET", "/status")
+            return all(replica["state"] == "serving" for shard in status["shards"] for replica in shard["replicas"])
+        return False
+
+    async def kinds(self) -> list[Kind]:
+        """Return the faults that can be done to this cluster."""
+        return [*self._simple_kinds(), *([Kind.WIPE, Kind.RESIZE] if await self._heals_itself() else [])]
+
+    def _simple_kinds(self) -> Iterator[Kind]:
+        yield from (Kind.KILL, Kind.KILL_LEADER, Kind.KILL_MAJORITY, Kind.PAUSE, Kind.PAUSE_LEADER)
+        if self.own is not None:
+            yield from (Kind.KILL_BALANCER, Kind.KILL_EVERYTHING)
+
+    async def _heals_itself(self) -> bool:
+        """Return whether the balancer replaces what was lost: the one that does so knows /add, which refuses this."""
+        return (await self.door.ask("POST", "/add", {})).status == 400
