@@ -1,33 +1,16 @@
-"""Elections, sentence by sentence: terms (Raft §5.1), elections (§5.2), pre-vote (thesis §9.6), RAFT_RULES 1, 5, 19-24.
+"""Elections, sentence by sentence: terms (Raft §5.1), elections (§5.2), pre-vote (thesis §9.6), RAFT_RULES 19-24.
 
 "Paper" is Ongaro & Ousterhout, "In Search of an Understandable Consensus Algorithm" (extended version).
 """
 
 from __future__ import annotations
 
-import random
-
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.messages import APPEND_THREAD, ConfState, HardState, Message, MessageType
-from raftlog.rawnode import RawNode
+from raftlog.messages import Message, MessageType
 from raftlog.state import Role
-from raftlog.testing.network import ELECTION_TICKS, Network, config, log_of
-
-THREE = ConfState(voters=(1, 2, 3))
-
-
-def replica(*, term: int = 0, vote: int = 0, **settings: object) -> RawNode:
-    """Return replica 1 of three with an empty log, in a term."""
-    log = log_of(THREE)
-    log.hard_state = HardState(term, vote)
-    return RawNode(config(1, **settings), log, random.Random(1))
-
-
-def written(raw: RawNode) -> Message:
-    """Return the storage append of the next Ready."""
-    (append,) = [message for message in raw.ready().messages if message.to == APPEND_THREAD]
-    return append
+from raftlog.test.one_replica import replica, written
+from raftlog.testing.network import ELECTION_TICKS, Network
 
 
 class TermTests(SynchronousTestCase):
@@ -201,76 +184,6 @@ class ElectionTests(SynchronousTestCase):
         network[4].raw.step(Message(MessageType.VOTE, 4, 1, 1))
 
         self.assertEqual((network[4].raw.raft.role, network[4].raw.raft.vote), (Role.FOLLOWER, 1))
-
-
-class DurabilityTests(SynchronousTestCase):
-    """RAFT_RULES 1 and 5."""
-
-    def test_vote_requests_come_with_the_term(self) -> None:
-        """Rule 1: the Ready with a candidate's requests holds its term and vote, and says that they must be synced."""
-        raw = replica(pre_vote=False)
-        raw.campaign()
-
-        ready = raw.ready()
-
-        self.assertEqual(ready.hard_state, HardState(1, 1, 0))
-        self.assertTrue(ready.must_sync)
-
-    def test_own_vote_counts_once_durable(self) -> None:
-        """Rule 1: a candidate alone in its group does not win before its own vote is on disk."""
-        network = Network((1,), pre_vote=False)
-        network[1].disk_is_slow = True
-
-        network.campaign(1)
-        self.assertIs(network[1].raw.raft.role, Role.CANDIDATE)
-        network[1].write()
-
-        self.assertIs(network[1].raw.raft.role, Role.LEADER)
-
-    def test_vote_is_promised_after_the_write(self) -> None:
-        """Rule 1: the answer to a candidate is among the responses of the write that holds the vote."""
-        raw = replica()
-        raw.step(Message(MessageType.VOTE, 1, 2, 1))
-
-        ready = raw.ready()
-
-        (append,) = ready.messages
-        self.assertEqual((append.to, append.vote), (APPEND_THREAD, 2))
-        self.assertEqual([m.type for m in append.responses], [MessageType.VOTE_RESPONSE])
-
-    def test_vote_survives_a_crash(self) -> None:
-        """Rule 5: after a restart another candidate of the same term is refused, the same one granted again."""
-        network = Network.plain()
-        network[3].raw.step(Message(MessageType.VOTE, 3, 1, 1))
-        network.run()
-
-        network[3].crash()
-        for candidate in (2, 1):
-            network[3].raw.step(Message(MessageType.VOTE, 3, candidate, 1))
-
-        answers = [(m.to, m.reject) for m in written(network[3].raw).responses]
-        self.assertEqual(answers, [(2, True), (1, False)])
-
-    def test_unwritten_vote_was_never_told(self) -> None:
-        """Rule 5: a vote that is lost in a crash has not left, so it may be given to another."""
-        network = Network.plain()
-        network[3].disk_is_slow = True
-        network[3].raw.step(Message(MessageType.VOTE, 3, 1, 1))
-        network.run()
-
-        network[3].crash()
-
-        self.assertEqual(network[3].raw.raft.vote, 0)
-        self.assertEqual(network.sent, [])
-
-    def test_term_stays_when_a_leader_is_found(self) -> None:
-        """Rule 5: a vote is cleared by a higher term only, not by following a leader of the same term."""
-        raw = replica()
-        raw.step(Message(MessageType.VOTE, 1, 2, 1))
-
-        raw.step(Message(MessageType.APPEND, 1, 3, 1))
-
-        self.assertEqual((raw.raft.vote, raw.raft.leader_id), (2, 3))
 
 
 class PreVoteTests(SynchronousTestCase):
