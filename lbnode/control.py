@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -18,22 +17,14 @@ from dbnode.client import RequestFailed, Requests
 from dbnode.wire import Endpoint, ManagedConfig, Reconfigure, Refused, ReplicaStatus, Status, Statuses, Transfer
 from lbnode.concurrent import together
 from lbnode.leaders import Handover
+from lbnode.membership import Change
 from raftlog.link import Connection, Lane
 from raftlog.link import Endpoint as LinkEndpoint
-from raftlog.messages import ConfChangeV2
 
 #: How long a leader may take to say that it begins to hand over.
 _HAND_OVER_SECONDS = 1.0
 #: How long it may take until a change of membership is in effect at the leader.
 _RECONFIGURE_SECONDS = 5.0
-
-
-class Change(msgspec.Struct, frozen=True):
-    """The server `leader` should change the membership of the group that it leads."""
-
-    group_id: int
-    leader: str
-    change: ConfChangeV2
 
 
 class ServerControl(Protocol):

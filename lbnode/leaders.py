@@ -42,7 +42,7 @@ def handovers(shards: Sequence[ShardRecord], known: Mapping[int, ReplicaStatus])
     for shard in shards:
         leader = leaders[shard.group_id]
         if leader is not None:
-            fit = {shard.replicas[id_]: id_ for id_ in shard.replicas if _can_lead(shard, known.get(id_), leader)}
+            fit = {shard.replicas[id_]: id_ for id_ in shard.replicas if can_lead(shard, known.get(id_), leader)}
             able[shard.group_id], replica_on[shard.group_id] = tuple(fit), fit
             current[shard.group_id] = shard.directory[leader.replica_id]
     wanted = spread_leaders(able, current)
@@ -53,7 +53,8 @@ def handovers(shards: Sequence[ShardRecord], known: Mapping[int, ReplicaStatus])
     ]
 
 
-def _can_lead(shard: ShardRecord, replica: ReplicaStatus | None, leader: ReplicaStatus) -> bool:
+def can_lead(shard: ShardRecord, replica: ReplicaStatus | None, leader: ReplicaStatus) -> bool:
+    """Tell whether a replica, as far as its status is known, could take over from the leader at once."""
     if replica is None or replica.role in ("learner", "lost") or replica.replica_id in shard.joining:
         return False
     return leader.last_index - replica.last_index <= LAG_LEADING_MAX

@@ -24,9 +24,9 @@ from dbnode.memory import MemoryStore
 from dbnode.schema import Schema, schema_from_json
 from dbnode.server import DatabaseServer
 from dbnode.wire import Endpoint, ManagedConfig, ReplicaStatus, ServerFile
-from lbnode.control import Change
 from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
 from lbnode.leaders import Handover
+from lbnode.membership import Change
 from raftlog.confchange import ConfChangeError
 from raftlog.link import Endpoint as LinkEndpoint
 from raftlog.link import Identity, Lane
