@@ -193,17 +193,16 @@ class ExampleTests(SynchronousTestCase):
 
     def test_leaver_stays_while_it_is_needed(self) -> None:
         """Nobody is removed if too few of the others live."""
-        world = three()
-        world.move(1, "D", 4)
-        world.step()
-        world.caught_up.add(4)
-        world.prefer = 2
-        world.dead |= {"C"}
-        world.conf = ConfState(voters=(1, 2, 3), learners=(4,))
-        world.step()
-        world.dead |= {"D"}
+        world = World(ShardRecord(1, "sh1", 0, 10, dict(zip(range(1, 6), "ABCDE", strict=True))))
+        world.shard = world.shard.without_replicas([3], lost=False)
+        world.dead |= {"D", "E"}
 
-        self.assertNotIsInstance(world.step(), Change)
+        step = world.step()
+        world.dead.discard("E")
+
+        assert isinstance(step, Waiting)
+        self.assertIn("replicas 4, 5 must come back", step.why)
+        self.assertEqual(changes(world.step()), [(REMOVE, 3)])
 
     def test_majority_lost(self) -> None:
         """Two of three disks gone: nothing is done, however often it is looked."""
@@ -257,11 +256,12 @@ class PropertyTests(SynchronousTestCase):
 
     def step(self, world: World) -> None:
         """Take a step, and check what it leaves."""
-        had_quorum = world.has_quorum()
+        had_quorum, voters = world.has_quorum(), world.conf.voters
         step = world.step()
         if isinstance(step, Change):
             self.assertTrue(had_quorum)
             self.assertTrue(world.has_quorum(), step)
+            self.assertGreaterEqual(len(world.conf.voters), min(len(voters), len(world.shard.replicas)))
             for kind, replica_id in changes(step):
                 if kind is PROMOTE:
                     self.assertTrue(world.lives(replica_id) and replica_id in world.caught_up)
