@@ -25,6 +25,10 @@ class Overloaded(GroupError):
     """The group's bounded queue of uncommitted entries is full, or leadership is being transferred: retry soon."""
 
 
+class InvalidChange(GroupError):
+    """The change of membership can't be applied to the configuration there is."""
+
+
 class Superseded(GroupError):
     """Another leader's entry was committed in the proposal's place: it was not and never will be applied."""
 

@@ -21,7 +21,17 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from raftlog.errors import GroupError, LeadershipLost, NotLeader, Overloaded, Stopped, Superseded, Unavailable
+from raftlog.confchange import ConfChangeError
+from raftlog.errors import (
+    GroupError,
+    InvalidChange,
+    LeadershipLost,
+    NotLeader,
+    Overloaded,
+    Stopped,
+    Superseded,
+    Unavailable,
+)
 from raftlog.messages import (
     APPEND_THREAD,
     APPLY_THREAD,
@@ -187,7 +197,10 @@ class Group:
         return self._wait_for(lambda: self.raw.propose(data))
 
     def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> Deferred[Any]:
-        """Like propose, for a change of membership; fires once it is in effect here."""
+        """Like propose, for a change of membership; fires once it is in effect here.
+
+        Fails with InvalidChange if it can't be applied, with Overloaded while another one is pending.
+        """
         return self._wait_for(lambda: self.raw.propose_conf_change(change))
 
     def _wait_for(self, propose: Callable[[], tuple[int, int]]) -> Deferred[Any]:
@@ -199,6 +212,9 @@ class Group:
             term, index = propose()
         except ProposalDropped as dropped:
             deferred.errback(Overloaded(str(dropped)))
+            return deferred
+        except ConfChangeError as invalid:
+            deferred.errback(InvalidChange(str(invalid)))
             return deferred
         self._waiters[index] = (term, deferred)
         self._wake(self)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.errors import LeadershipLost, LostData, NotLeader, Unavailable, UnknownGroup
-from raftlog.messages import GroupMessage
+from raftlog.errors import InvalidChange, LeadershipLost, LostData, NotLeader, Unavailable, UnknownGroup
+from raftlog.messages import ConfChangeSingle, ConfChangeType, ConfChangeV2, GroupMessage
 from raftlog.test.three import GROUP, Journal, SlowJournal, Three
 
 
@@ -84,6 +84,16 @@ class NodeTests(SynchronousTestCase):
         self.assertNotEqual(new, old)
         failure = self.failureResultOf(write, LeadershipLost)
         self.assertTrue(failure.value.maybe_applied)
+
+    def test_impossible_change_of_membership_is_refused(self) -> None:
+        """A change that would leave no voter fails before it reaches any log."""
+        node = self.three.network.nodes[self.three.leader()]
+        last = node.status(GROUP).last_index
+        changes = tuple(ConfChangeSingle(ConfChangeType.REMOVE, replica_id) for replica_id in (1, 2, 3))
+
+        self.failureResultOf(node.propose_conf_change(GROUP, ConfChangeV2(changes=changes)), InvalidChange)
+
+        self.assertEqual(node.status(GROUP).last_index, last)
 
     def test_restart_from_the_log(self) -> None:
         """All servers crash and restart with fresh state machines: the log brings everything back."""
