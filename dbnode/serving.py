@@ -41,8 +41,7 @@ from dbnode.wire import (
     Statuses,
     Transfer,
 )
-from raftlog.confchange import ConfChangeError
-from raftlog.errors import GroupError, NotLeader, Overloaded, UnknownGroup
+from raftlog.errors import GroupError, InvalidChange, NotLeader, Overloaded, UnknownGroup
 from raftlog.messages import GroupMessage, RaftItem
 from raftlog.node import Node
 
@@ -151,6 +150,8 @@ class Serving:
             return self._refused(item.request_id, NO_REPLICA, str(error))
         if isinstance(error, Overloaded):
             return self._refused(item.request_id, OVERLOADED, str(error))
+        if isinstance(error, InvalidChange):
+            return self._refused(item.request_id, INVALID, str(error))
         if isinstance(error, GroupError):
             code = LOST if error.maybe_applied else UNAVAILABLE
             return self._refused(item.request_id, code, str(error), maybe_applied=error.maybe_applied)
@@ -164,11 +165,7 @@ class Serving:
         return Applied(item.request_id, ())
 
     def _reconfigure(self, path: ReplyPath, item: Reconfigure) -> None:
-        try:
-            changed = self._node.propose_conf_change(item.group_id, item.change)
-        except ConfChangeError as error:
-            path.send(self._refused(item.request_id, INVALID, str(error)))
-            return
+        changed = self._node.propose_conf_change(item.group_id, item.change)
         answered = changed.addCallbacks(lambda _: Applied(item.request_id, ()), self._not_proposed, errbackArgs=(item,))
         in_background(answered.addCallback(path.send), "answering a change of membership")
 
