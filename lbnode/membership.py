@@ -15,7 +15,7 @@ is, a group that lost its majority stays as it is: it is never made anew out of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -45,24 +45,28 @@ class Waiting(msgspec.Struct, frozen=True):
 Step: TypeAlias = Change | Handover | ReplicasJoined | ForgetReplicas | Waiting
 
 
-def next_step(shard: ShardRecord, known: Mapping[int, ReplicaStatus]) -> Step | None:
+def next_step(shard: ShardRecord, known: Mapping[int, ReplicaStatus], held: Collection[int] = ()) -> Step | None:
     """Return what to do next about a shard's replicas, None if all is as it should be.
 
-    `known` are the replicas that gave an answer just now, by id.
+    `known` are the replicas that gave an answer just now, by id. Those `held` are as they should be once they are
+    learners that have caught up: an operation that may still be rolled back wants them, and promotes them later.
     """
     leader = leader_of(shard, known)
     if leader is None:
         return None if shard.settled else Waiting("nobody leads the shard")
-    return _Group(shard, leader, known).next_step()
+    return _Group(shard, leader, known, frozenset(held)).next_step()
 
 
 class _Group:
     """A shard's group as its leader and the others describe it."""
 
-    def __init__(self, shard: ShardRecord, leader: ReplicaStatus, known: Mapping[int, ReplicaStatus]) -> None:
+    def __init__(
+        self, shard: ShardRecord, leader: ReplicaStatus, known: Mapping[int, ReplicaStatus], held: frozenset[int]
+    ) -> None:
         self._shard = shard
         self._leader = leader
         self._known = known
+        self._held = held
         conf = leader.conf_state
         self._voters, self._learners = frozenset(conf.voters), frozenset(conf.learners)
         self._is_joint = bool(conf.voters_outgoing)
@@ -92,13 +96,13 @@ class _Group:
 
     def _exchange(self) -> Step | None:
         """Promote who has caught up, and in the same change let go of as many as leave."""
-        ready = sorted(id_ for id_ in self._learners & self._wanted if self._lives(id_) and self._lag(id_) == 0)
+        ready = sorted(id_ for id_ in (self._learners & self._wanted) - self._held if self._caught_up(id_))
         out = sorted(self._voters - self._wanted, key=lambda id_: (self._lives(id_), id_))
         if self._leader.replica_id in out:
             if successor := self._successor():
                 return Handover(self._shard.group_id, self._server(self._leader.replica_id), successor)
             out.remove(self._leader.replica_id)
-        if not self._wanted <= self._voters | set(ready):
+        if not self._wanted - self._held <= self._voters | set(ready):
             out = out[: len(ready)]
         if not (ready or out):
             return None
@@ -109,9 +113,10 @@ class _Group:
         return self._propose(promote=ready, remove=out)
 
     def _wait(self, missing: Iterable[int]) -> Step | None:
-        if behind := [id_ for id_ in sorted(self._learners) if self._lives(id_)]:
+        learners = {id_ for id_ in self._learners if id_ not in self._held or not self._caught_up(id_)}
+        if behind := [id_ for id_ in sorted(learners) if self._lives(id_)]:
             return Waiting(f"{_named(behind)} must catch up, {max(map(self._lag, behind))} entries behind")
-        if absent := sorted({*missing, *self._learners}):
+        if absent := sorted({*missing, *learners}):
             return Waiting(f"{_named(absent)} must come up")
         if leaving := sorted(self._voters - self._wanted):
             return Waiting(f"{_named(leaving)} leads, and nobody can take over")
@@ -145,6 +150,9 @@ class _Group:
             return False
         status = self._known[replica_id]
         return status.term == leader.term and status.leader_id == leader.replica_id
+
+    def _caught_up(self, replica_id: int) -> bool:
+        return self._lives(replica_id) and self._lag(replica_id) == 0
 
     def _lag(self, replica_id: int) -> int:
         """Return how many entries a replica lacks, 0 if so few that it may be trusted to vote."""

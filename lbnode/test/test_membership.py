@@ -32,6 +32,7 @@ class World:
         self.dead: set[str] = set()
         self.caught_up = set(shard.replicas)
         self.prefer = 0
+        self.held: set[int] = set()
 
     def lives(self, replica_id: int) -> bool:
         """Tell whether a replica runs."""
@@ -67,7 +68,7 @@ class World:
 
     def step(self) -> Step | None:
         """Do what is to be done next, and return it."""
-        step = next_step(self.shard, self.known())
+        step = next_step(self.shard, self.known(), self.held)
         if isinstance(step, Change):
             self.conf = self._changed(step.change)
         elif isinstance(step, Handover):
@@ -175,6 +176,22 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(changes(steps[0]), [(PROMOTE, 4)])
         self.assertEqual(steps[1:3], [ReplicasJoined(1, (4,)), Handover(1, "A", 4)])
         self.assertEqual(changes(steps[3]), [(REMOVE, 1)])
+
+    def test_held(self) -> None:
+        """A replica that is held learns and catches up, and is promoted only when it is held no longer."""
+        world = three()
+        world.want(4, "D")
+        world.held = {4}
+
+        added, waiting = world.step(), world.step()
+        world.caught_up.add(4)
+        ready = world.step()
+        world.held.clear()
+
+        self.assertEqual(changes(added), [(ADD, 4)])
+        self.assertIsInstance(waiting, Waiting)
+        self.assertIsNone(ready)
+        self.assertEqual(changes(world.step()), [(PROMOTE, 4)])
 
     def test_replica_that_does_not_exist_yet(self) -> None:
         """What no server has made is not made a member."""

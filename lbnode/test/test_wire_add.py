@@ -37,7 +37,12 @@ class Accepted(SynchronousTestCase):
 
     def test_liberal_in_names_of_fields(self) -> None:
         """N for n, hostnames for servers, any case; N may be left out or smaller than the servers named."""
-        for given in ({"N": 1, "HostNames": {"a": []}}, {"SERVERS": {"a": []}}, {"n": None, "servers": {"a": []}}):
+        requests: tuple[Any, ...] = (
+            {"N": 1, "HostNames": {"a": []}},
+            {"SERVERS": {"a": []}},
+            {"n": None, "servers": {"a": []}},
+        )
+        for given in requests:
             self.assertEqual(parse(given), AddRequest({"a": ()}, (), None))
         self.assertEqual(len(parse({"n": 1, "servers": {"a": [], "b": []}}).servers), 2)
 
