@@ -5,7 +5,7 @@ so that every balancer arrives at the same catalog; a command that does not fit 
 alike. Numbers of groups and replicas come from counters in the state and are never handed out twice
 (RAFT_RULES 32).
 
-An operation (/init, later /add and /rm) is a record here. Until `CommitOperation` is applied the table is what it
+An operation (/init, /add or /rm) is a record here. Until `CommitOperation` is applied the table is what it
 was, and an operation found after a crash is rolled back; from then on the table is the new one, and what is left to
 do (taking down what the old table used) is repeated until it is done (DESIGN §5).
 """
@@ -13,11 +13,13 @@ do (taking down what the old table used) is repeated until it is done (DESIGN §
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import TypeAlias, TypeVar
 
 import msgspec
 
 from dbnode.wire import Endpoint
+from lbnode.resize import PlannedShard, Resize, in_transit, misfit, new_shards, resized, united
 from lbnode.table import ServerRecord, ShardRecord, Table
 
 
@@ -30,11 +32,15 @@ class Preparing(msgspec.Struct, frozen=True, tag="preparing"):
 
 
 class Finishing(msgspec.Struct, frozen=True, tag="finishing"):
-    """An operation after its commit point: the servers `leaving` are still to be taken down, with their data."""
+    """An operation after its commit point: the servers `leaving` are still to be taken down, with their data.
+
+    Before that the replicas `in_transit` must have joined or left their groups.
+    """
 
     operation_id: int
     kind: str
     leaving: tuple[ServerRecord, ...]
+    in_transit: tuple[int, ...] = ()
 
 
 class Catalog(msgspec.Struct, frozen=True):
@@ -57,6 +63,35 @@ class Catalog(msgspec.Struct, frozen=True):
             found.extend(self.operation.leaving)
         return {server.home: server for server in found}
 
+    @property
+    def hosted(self) -> Table | None:
+        """What servers hold or shall hold of the table now: while it grows or shrinks, all that is on the way too."""
+        table, operation = self.table, self.operation
+        if table is None or operation is None or operation.kind == "init":
+            return table
+        if isinstance(operation, Preparing):
+            return united(table, operation.target)
+        needed = {server for shard in table.shards for server in shard.leaving.values()}
+        leaving = {server.name: server for server in operation.leaving if server.name in needed}
+        return msgspec.structs.replace(table, servers={**leaving, **table.servers})
+
+    @property
+    def staying(self) -> set[str]:
+        """The table's servers without those that an operation takes away."""
+        names = set(self.table.servers) if self.table is not None else set()
+        return names & self.operation.target.servers.keys() if isinstance(self.operation, Preparing) else names
+
+    @property
+    def in_transit(self) -> tuple[int, ...]:
+        """The replicas that an operation brings or takes away, and that have not arrived or gone yet."""
+        table, operation = self.table, self.operation
+        if table is None or operation is None or operation.kind == "init":
+            return ()
+        if isinstance(operation, Preparing):
+            return in_transit(table, operation.target)
+        open_ = {id_ for shard in table.shards for id_ in (*shard.joining, *shard.leaving)}
+        return tuple(id_ for id_ in operation.in_transit if id_ in open_)
+
 
 # ---- commands -------------------------------------------------------------------------------------------------
 
@@ -67,15 +102,6 @@ class FoundCluster(msgspec.Struct, frozen=True, tag="found_cluster"):
     cluster_id: str
 
 
-class PlannedShard(msgspec.Struct, frozen=True):
-    """A shard to be made, with a replica on each of `servers`."""
-
-    shard: str
-    low: int
-    size: int
-    servers: tuple[str, ...]
-
-
 class BeginInit(msgspec.Struct, frozen=True, tag="begin_init"):
     """Begin to make a table out of nothing, or (`replace`) in the place of the one there is."""
 
@@ -84,6 +110,13 @@ class BeginInit(msgspec.Struct, frozen=True, tag="begin_init"):
     shards: tuple[PlannedShard, ...]
     servers: tuple[str, ...]
     replace: bool = False
+
+
+class BeginResize(msgspec.Struct, frozen=True, tag="begin_resize"):
+    """Begin to add servers and shards (`kind` add), or to remove servers (rm)."""
+
+    kind: str
+    change: Resize
 
 
 class RecordServer(msgspec.Struct, frozen=True, tag="record_server"):
@@ -151,6 +184,7 @@ class ForgetReplicas(msgspec.Struct, frozen=True, tag="forget_replicas"):
 Command: TypeAlias = (
     FoundCluster
     | BeginInit
+    | BeginResize
     | RecordServer
     | CommitOperation
     | AbandonOperation
@@ -178,6 +212,8 @@ def apply(catalog: Catalog, command: Command) -> Catalog:
             after = _found(catalog, command)
         case BeginInit():
             after = _begin_init(catalog, command)
+        case BeginResize():
+            after = _begin_resize(catalog, command)
         case RecordServer():
             after = _record_server(catalog, command)
         case CommitOperation():
@@ -206,28 +242,54 @@ def _found(catalog: Catalog, command: FoundCluster) -> Catalog:
 
 
 def _begin_init(catalog: Catalog, command: BeginInit) -> Catalog:
-    if catalog.operation is not None:
-        raise Refused("busy", f"/{catalog.operation.kind} is in progress: try again when it has ended")
+    _check_idle(catalog)
     if catalog.table is not None and not command.replace:
         raise Refused(
             "already_initialised",
             'the database is configured already, in another way; "replace": true would drop the table',
         )
-    operation_id, group_id, replica_id = catalog.next_operation_id, catalog.next_group_id, catalog.next_replica_id
-    shards = []
-    for planned in sorted(command.shards, key=lambda shard: shard.low):
-        replicas = {replica_id + place: server for place, server in enumerate(planned.servers)}
-        shards.append(ShardRecord(group_id, planned.shard, planned.low, planned.size, replicas))
-        group_id, replica_id = group_id + 1, replica_id + len(replicas)
+    group_ids, ids = count(catalog.next_group_id), count(catalog.next_replica_id)
+    servers = {server.name: server for server in _new_servers(catalog, command.servers)}
+    target = Table(command.columns, command.dtypes, tuple(new_shards(command.shards, group_ids, ids)), servers)
+    return _preparing(catalog, "init", target, group_ids, ids)
+
+
+def _begin_resize(catalog: Catalog, command: BeginResize) -> Catalog:
+    _check_idle(catalog)
+    table, change = catalog.table, command.change
+    if table is None:
+        raise Refused("not_initialised", "there is no table yet; POST /init makes one")
+    if wrong := misfit(table, change):
+        raise Refused("conflict", wrong)
+    group_ids, ids = count(catalog.next_group_id), count(catalog.next_replica_id)
+    target = resized(table, change, _new_servers(catalog, change.coming), group_ids, ids)
+    if target.servers:
+        return _preparing(catalog, command.kind, target, group_ids, ids)
+    # Nothing is to be prepared where nothing will be: the table goes at once.
+    taking_down = Finishing(catalog.next_operation_id, command.kind, tuple(table.servers.values()))
+    return msgspec.structs.replace(
+        catalog, table=None, operation=taking_down, next_operation_id=catalog.next_operation_id + 1
+    )
+
+
+def _check_idle(catalog: Catalog) -> None:
+    if catalog.operation is not None:
+        raise Refused("busy", f"/{catalog.operation.kind} is in progress: try again when it has ended")
+
+
+def _new_servers(catalog: Catalog, names: tuple[str, ...]) -> list[ServerRecord]:
     taken = set(catalog.servers())
-    servers = {name: ServerRecord(name, _home(name, operation_id, taken)) for name in command.servers}
-    target = Table(command.columns, command.dtypes, tuple(shards), servers)
+    return [ServerRecord(name, _home(name, catalog.next_operation_id, taken)) for name in names]
+
+
+def _preparing(catalog: Catalog, kind: str, target: Table, group_ids: count[int], ids: count[int]) -> Catalog:
+    """Return the catalog in which the target is prepared, with the numbers that it took used up."""
     return msgspec.structs.replace(
         catalog,
-        next_operation_id=operation_id + 1,
-        next_group_id=group_id,
-        next_replica_id=replica_id,
-        operation=Preparing(operation_id, "init", target),
+        next_operation_id=catalog.next_operation_id + 1,
+        next_group_id=next(group_ids),
+        next_replica_id=next(ids),
+        operation=Preparing(catalog.next_operation_id, kind, target),
     )
 
 
@@ -243,7 +305,15 @@ def _home(name: str, operation_id: int, taken: set[str]) -> str:
 
 def _record_server(catalog: Catalog, command: RecordServer) -> Catalog:
     fields = {"incarnation": command.incarnation, "http": command.http, "link": command.link}
-    return _on_tables(catalog, lambda table: table.with_server(command.home, **fields))
+    after = _on_tables(catalog, lambda table: table.with_server(command.home, **fields))
+    operation = after.operation
+    if isinstance(operation, Finishing):
+        leaving = tuple(
+            msgspec.structs.replace(server, **fields) if server.home == command.home else server
+            for server in operation.leaving
+        )
+        after = msgspec.structs.replace(after, operation=msgspec.structs.replace(operation, leaving=leaving))
+    return after
 
 
 def _on_tables(catalog: Catalog, change: Callable[[Table], Table]) -> Catalog:
@@ -295,12 +365,12 @@ def _on_new_home(shard: ShardRecord, server: str, successors: dict[int, int]) ->
 
 def _move_replica(catalog: Catalog, command: MoveReplica) -> Catalog:
     """Want a replica on another server, or under a new id on the same one if it was lost there."""
-    shard = catalog.table.shard_of(command.group_id) if catalog.table is not None else None
-    if shard is None or catalog.table is None or command.replica_id not in shard.replicas:
+    shard = catalog.hosted.shard_of(command.group_id) if catalog.hosted is not None else None
+    if shard is None or command.replica_id not in shard.replicas:
         raise Refused("conflict", f"group {command.group_id} has no replica {command.replica_id}")
     source, target = shard.replicas[command.replica_id], command.server
-    if target not in catalog.table.servers:
-        raise Refused("conflict", f"there is no server {target}")
+    if target not in catalog.staying:
+        raise Refused("conflict", f"there is no server {target}, or it is about to go")
     if (target != source and target in shard.directory.values()) or (target == source and not command.lost):
         raise Refused("conflict", f"{target} holds a replica of {shard.shard} already")
 
@@ -334,9 +404,8 @@ def _commit(catalog: Catalog, operation_id: int) -> Catalog:
     kept = {server.home for server in operation.target.servers.values()}
     before = catalog.table.servers.values() if catalog.table else ()
     leaving = tuple(server for server in before if server.home not in kept)
-    return msgspec.structs.replace(
-        catalog, table=operation.target, operation=Finishing(operation_id, operation.kind, leaving)
-    )
+    finishing = Finishing(operation_id, operation.kind, leaving, catalog.in_transit)
+    return msgspec.structs.replace(catalog, table=operation.target, operation=finishing)
 
 
 _Phase = TypeVar("_Phase", Preparing, Finishing)

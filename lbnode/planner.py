@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lbnode.catalog import BeginInit, PlannedShard
+from lbnode.catalog import BeginInit
+from lbnode.resize import PlannedShard
 from lbnode.table import Table
 from lbnode.wire import InitRequest
 

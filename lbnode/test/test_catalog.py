@@ -17,12 +17,12 @@ from lbnode.catalog import (
     Finishing,
     FinishOperation,
     FoundCluster,
-    PlannedShard,
     Preparing,
     RecordServer,
     Refused,
     apply,
 )
+from lbnode.resize import PlannedShard
 from lbnode.table import Table
 
 COLUMNS = ("Stud_id", "Stud_name")

@@ -8,9 +8,10 @@ import msgspec
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from lbnode.catalog import AbandonOperation, BeginInit, Catalog, PlannedShard, Refused
+from lbnode.catalog import AbandonOperation, BeginInit, Catalog, Refused
 from lbnode.catalog_machine import CatalogMachine
 from lbnode.durable_file import replace_file
+from lbnode.resize import PlannedShard
 from lbnode.test.balancers import BalancerCatalog, Disk, run
 from raftlog.errors import LostData
 from raftlog.messages import Entry, EntryType
