@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from dbnode import sessions
-from dbnode.testing.clients import Client, History
+from dbnode.testing.clients import Client, History, Target
 from dbnode.testing.machine import ShardMachine
 from dbnode.testing.requests import SimulatedRequests
 from raftlog import group
 from raftlog.testing.linearizability import Verdict, check
-from raftlog.testing.simulation.cluster import Outcome, Simulation
-from raftlog.testing.simulation.world import Violation
+from raftlog.testing.simulation.cluster import SERVERS, Outcome, Simulation
+from raftlog.testing.simulation.world import GROUP, Violation
 
-CLIENTS = 3
+CLIENTS = 4
 #: Sessions are forgotten all the time: after so many entries, or when so many others were opened.
 SESSION_IDLE_ENTRIES = 40
-SESSIONS_MAX = 4
+SESSIONS_MAX = 5
 #: Groups fall asleep whenever clients pause to think (see raftlog.sleep).
 QUIET_TICKS = 3
 #: Steps of the checker per key: more than any history of this length took yet.
@@ -42,7 +42,9 @@ class ShardApplication:
         """See Application."""
         self._simulation = simulation
         requests = SimulatedRequests(simulation)
-        self._clients = [Client(f"client{n}", simulation, requests, self._history) for n in range(CLIENTS)]
+        world = simulation.world
+        target = Target(world.clock, requests, GROUP, SERVERS, world.happened, self._history)
+        self._clients = [Client(f"client{n}", target, simulation.new_rng()) for n in range(CLIENTS)]
         for client in self._clients:
             client.start()
 

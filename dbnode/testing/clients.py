@@ -1,4 +1,4 @@
-"""Simulated clients of a shard: they write, read, and remember what they were told, for the checker.
+"""Clients of a shard under test: they write, read, and remember what they were told, for the checker.
 
 Each is a real ShardSession and ReadChannel. Values are unique, so a change that happened twice, or was lost, or came
 back is seen by whoever reads.
@@ -7,26 +7,27 @@ back is seen by whoever reads.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed
+from dbnode.client.proposals import Asker
 from dbnode.client.reads import ReadChannel
 from dbnode.client.session import SessionOptions, ShardSession
-from dbnode.testing.requests import SimulatedRequests
 from dbnode.wire import ON_CONFLICT_REPLACE, Delete, Duplicate, NotFound, Result, Rows, Update, Write
 from dbnode.wire import Operation as Change
 from raftlog.testing.linearizability import ABSENT, Kind, Operation
-from raftlog.testing.simulation.cluster import SERVERS, Simulation
-from raftlog.testing.simulation.world import GROUP
 
 KEYS = range(1, 6)
 #: Mean seconds between the end of one thing and the next.
-THINK_SECONDS = 0.08
+THINK_SECONDS = 0.06
 #: How long an operation may take.
 TIMEOUT_SECONDS = 3.0
 #: Changes that are submitted in one turn, at most.
@@ -45,17 +46,33 @@ def _change(kind: Kind, key: int, value: str) -> Change:
     return Update(key, {1: value}) if kind is Kind.UPDATE else Delete(key)
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What clients use, and where they say what they saw of it."""
+
+    clock: IReactorTime
+    requests: Asker
+    group_id: int
+    servers: Sequence[str]
+    happened: Counter[str]
+    history: History = field(default_factory=list)
+    #: How long an operation may take.
+    timeout_seconds: float = 3.0
+    #: Mean seconds between the end of one thing and the next.
+    think_seconds: float = 0.08
+
+
 class Client:
     """One client, which does something, waits for the end of it, thinks, and does something else."""
 
-    def __init__(self, name: str, simulation: Simulation, requests: SimulatedRequests, history: History) -> None:
+    def __init__(self, name: str, target: Target, rng: random.Random) -> None:
         self._name = name
-        self._clock = simulation.world.clock
-        self._happened = simulation.world.happened
-        self._rng = simulation.new_rng()
-        self._requests = requests
-        self._history = history
-        self._reads = ReadChannel(self._clock, requests, self._rng)
+        self._target = target
+        self._clock = target.clock
+        self._happened = target.happened
+        self._history = target.history
+        self._rng = rng
+        self._reads = ReadChannel(self._clock, target.requests, self._rng)
         self._incarnation = 0
         self._values = 0
         self._waiting = 0
@@ -68,17 +85,17 @@ class Client:
         self._incarnation += 1
         return ShardSession(
             self._clock,
-            self._requests,
+            self._target.requests,
             random.Random(self._rng.getrandbits(64)),
-            group_id=GROUP,
+            group_id=self._target.group_id,
             client_name=f"{self._name}.{self._incarnation}",
-            servers=SERVERS,
+            servers=self._target.servers,
             options=SessionOptions(batch_operations_max=TOGETHER_MAX),
         )
 
     def start(self) -> None:
         """Begin, soon."""
-        self._clock.callLater(self._rng.expovariate(1 / THINK_SECONDS), self._next)
+        self._clock.callLater(self._rng.expovariate(1 / self._target.think_seconds), self._next)
 
     def finish(self) -> None:
         """Do nothing more but, in the end, read everything until that succeeds."""
@@ -114,7 +131,7 @@ class Client:
         value = f"{self._name}:{self._values}"
         self._waiting += 1
         record = self._recorder(kind, key, value)
-        outcome = self._session.submit(_change(kind, key, value), TIMEOUT_SECONDS)
+        outcome = self._session.submit(_change(kind, key, value), self._target.timeout_seconds)
         _ = outcome.addCallbacks(self._changed, self._not_changed, (record,), {}, (record,))
 
     def _recorder(self, kind: Kind, key: int, argument: Hashable) -> Callable[[Hashable, bool], None]:
@@ -143,9 +160,12 @@ class Client:
 
     def _read(self, low: int, high: int) -> None:
         self._waiting += 1
-        servers = self._rng.sample(SERVERS, len(SERVERS))
+        target = self._target
+        servers = self._rng.sample(target.servers, len(target.servers))
         invoked = self._clock.seconds()
-        rows: Deferred[Rows] = self._reads.read(GROUP, servers, low, high, timeout_seconds=TIMEOUT_SECONDS)
+        rows: Deferred[Rows] = self._reads.read(
+            target.group_id, servers, low, high, timeout_seconds=target.timeout_seconds
+        )
         _ = rows.addCallbacks(self._have_read, self._not_read, (low, high, invoked))
 
     def _have_read(self, rows: Rows, low: int, high: int, invoked: float) -> None:

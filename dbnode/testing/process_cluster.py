@@ -1,0 +1,192 @@
+"""Servers as real processes on real disks, told what to hold as a balancer does, with a client of their links.
+
+For tests that kill processes and for measurements; every server listens on ports of the loopback that the system
+chose, and keeps them when it is started again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.web.client import Agent, HTTPConnectionPool
+
+from dbnode.client import ReadChannel, Requests, SessionOptions, ShardSession, Unanswered
+from dbnode.client.control import Control
+from dbnode.schema import Schema
+from dbnode.testing.server_process import PATIENCE_SECONDS, TWISTD, ServerProcess
+from dbnode.wire import (
+    Endpoint,
+    GroupConfig,
+    ManagedConfig,
+    ReplicaStatus,
+    ServerFile,
+    Status,
+    Statuses,
+    decode_items,
+    encode_items,
+)
+from raftlog.link import Connection, Identity
+from raftlog.link import Endpoint as LinkEndpoint
+from raftlog.link.links import Links
+
+SCHEMA = Schema(("id", "value"), ("Number", "String"))
+_CLUSTER = "processes"
+_SECRET = b"the secret of a test"
+_POLL_SECONDS = 0.05
+_STATUS_SECONDS = 2.0
+
+
+class ProcessCluster:
+    """Servers named in `names`, below `directory`; each of `group_ids` has a voter on every one of them.
+
+    `program` is what each interpreter runs, see dbnode.testing.server_process.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        directory: Path,
+        rng: random.Random,
+        names: Sequence[str] = ("Server0", "Server1", "Server2"),
+        group_ids: Sequence[int] = (1,),
+        program: Sequence[str] = TWISTD,
+    ) -> None:
+        self._reactor = reactor
+        self._directory = directory
+        self._rng = rng
+        self.names = list(names)
+        self.group_ids = list(group_ids)
+        secret_file = directory / "secret"
+        self._secret_file = secret_file
+        common = ["--cluster-id", _CLUSTER, "--secret-file", str(secret_file)]
+        self.servers = {
+            name: ServerProcess(reactor, directory / name, ["--name", name, *common], program) for name in names
+        }
+        self._endpoints: dict[str, ServerFile] = {}
+        self._clients = 0
+        identity = Identity(_CLUSTER, "balancer", "client", f"{rng.getrandbits(64):x}")
+        self.links = Links(reactor, identity, _SECRET, encode_items, decode_items, self._receive, rng=rng)
+        self.requests = Requests(reactor, self.links)
+        self.reads = ReadChannel(reactor, self.requests, rng)
+
+    async def start(self) -> None:
+        """Start every server, tell each what to hold, and wait until every group has a leader."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._secret_file.write_bytes(_SECRET)
+        for server in self.servers.values():
+            server.start()
+        for name, server in self.servers.items():
+            self._endpoints[name] = await server.serving()
+        await self._configure()
+        for name, found in self._endpoints.items():
+            assert found.link is not None
+            self.links.set_peer(name, LinkEndpoint(found.link.host, found.link.port))
+        self.links.watch(lambda name, lane: None, self.requests.dropped)
+        self.links.startService()
+        for group_id in self.group_ids:
+            await self.leader(group_id)
+
+    async def stop(self) -> None:
+        """Stop the client, and every server in order."""
+        await self._stop_client()
+        await gatherResults([Deferred.fromCoroutine(server.stop()) for server in self.servers.values()])
+
+    async def kill_all(self) -> None:
+        """Leave nothing behind, at whatever moment."""
+        for server in self.servers.values():
+            await server.kill()
+        await self._stop_client()
+
+    async def _stop_client(self) -> None:
+        if self.links.running:
+            self.requests.stop()
+            await self.links.stopService()
+
+    async def start_again(self, name: str) -> None:
+        """Start a server that was killed; returns once it serves, on the ports it had."""
+        self.servers[name].start()
+        found = await self.servers[name].serving()
+        assert (found.http, found.link) == (self._endpoints[name].http, self._endpoints[name].link), found
+
+    async def _configure(self) -> None:
+        pool = HTTPConnectionPool(self._reactor, persistent=False)
+        control = Control(self._reactor, HTTPClient(Agent(self._reactor, pool=pool)), _SECRET)
+        links = {name: found.link for name, found in self._endpoints.items() if found.link is not None}
+        directory = {name: Endpoint(link.host, link.port) for name, link in links.items()}
+        groups = [self._group(group_id) for group_id in self.group_ids]
+        for name, found in self._endpoints.items():
+            told = ManagedConfig(_CLUSTER, 1, name, groups, directory, found.incarnation)
+            await control.configure(found.http, SCHEMA.to_json(), told, PATIENCE_SECONDS)
+
+    def _group(self, group_id: int) -> GroupConfig:
+        replicas = {group_id * 10 + place: name for place, name in enumerate(self.names)}
+        return GroupConfig(
+            group_id, f"sh{group_id}", {str(id_): name for id_, name in replicas.items()}, list(replicas)
+        )
+
+    # ---- what it is used for ----------------------------------------------------------------------------------
+
+    def session(self, group_id: int, options: SessionOptions | None = None) -> ShardSession:
+        """Return a new client's session."""
+        self._clients += 1
+        return ShardSession(
+            self._reactor,
+            self.requests,
+            random.Random(self._rng.getrandbits(64)),
+            group_id=group_id,
+            client_name=f"client{self._clients}-{self._rng.getrandbits(64):x}",
+            servers=self.names,
+            options=options,
+        )
+
+    async def status(self, name: str, group_id: int) -> ReplicaStatus | None:
+        """Return what a server says of its replica, None if it does not answer."""
+        try:
+            reply = await self.requests.ask(name, Status, _STATUS_SECONDS)
+        except Unanswered:
+            return None
+        assert isinstance(reply, Statuses), reply
+        for status in (*reply.replicas, *reply.lost):
+            if status.group_id == group_id:
+                assert status.role != "lost", f"{name} lost its replica: {status.reason}"
+                return status
+        raise AssertionError(f"{name} has no replica of group {group_id}")
+
+    async def leader(self, group_id: int) -> str:
+        """Return the server that leads a group; waits for one."""
+        deadline = self._reactor.seconds() + PATIENCE_SECONDS
+        while self._reactor.seconds() < deadline:
+            for name in self.names:
+                status = await self.status(name, group_id)
+                if status is not None and status.role == "leader":
+                    return name
+            await deferLater(self._reactor, _POLL_SECONDS)
+        raise AssertionError(f"group {group_id} has no leader")
+
+    async def agreed(self, group_id: int) -> ReplicaStatus:
+        """Wait until all replicas of a group, which nobody writes to, have applied the same; return one's status."""
+        deadline = self._reactor.seconds() + PATIENCE_SECONDS
+        while True:
+            statuses = [await self.status(name, group_id) for name in self.names]
+            places = {(one.last_index, one.commit_index, one.applied_index) for one in statuses if one is not None}
+            if statuses[0] is not None and None not in statuses and len(places) == 1 and len(set(*places)) == 1:
+                return statuses[0]
+            assert self._reactor.seconds() < deadline, f"replicas do not come to agree: {statuses}"
+            await deferLater(self._reactor, _POLL_SECONDS)
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Return where a server serves HTTP."""
+        return self._endpoints[name].http
+
+    def store_file(self, name: str, group_id: int) -> Path:
+        """Return where a server's replica of a group keeps its rows."""
+        return self.servers[name].directory / "shards" / f"{group_id}.sqlite"
+
+    def _receive(self, _: Connection, items: list[Any]) -> None:
+        self.requests.received(items)
