@@ -33,6 +33,9 @@ from dbnode.wire import (
 
 #: How long one attempt may take before another server is asked where the leader is; several election timeouts.
 ATTEMPT_SECONDS = 2.0
+#: A longer command is on its way for as long as its connection stands: to send it once more would only add to what
+#: keeps its leader from answering. A leader that lost its office says so; a stopped process lets its connections drop.
+RESENT_BYTES_MAX = 256 << 10
 #: Pauses between rounds of attempts: long enough to cost nothing, short enough to see a new leader at once.
 PAUSE_SECONDS_MIN = 0.020
 PAUSE_SECONDS_MAX = 0.050
@@ -122,7 +125,9 @@ class Proposals:
         if remaining_seconds <= 0:
             _give_up(proposal, proposal.last_refusal or "no answer in time")
             return
-        timeout_seconds = min(remaining_seconds, ATTEMPT_SECONDS)
+        timeout_seconds = remaining_seconds
+        if len(proposal.command) <= RESENT_BYTES_MAX:
+            timeout_seconds = min(remaining_seconds, ATTEMPT_SECONDS)
         proposal.asked = self._server_to_ask()
         proposal.waiting = True
 

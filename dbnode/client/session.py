@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -101,7 +101,8 @@ class ShardSession:
         self._proposals = Proposals(clock, requests, rng, group_id, servers)
         self._queue: deque[_Queued] = deque()
         self._queue_bytes = 0
-        self._in_flight: set[_Batch] = set()
+        #: In order of sending, so that what happens to several at once happens in the same order every time.
+        self._in_flight: dict[_Batch, None] = {}
         #: The session's name once it is open; "" before and while it is opened.
         self._session = ""
         self._opening = False
@@ -109,6 +110,7 @@ class ShardSession:
         self._last_sequence = 0
         self._acknowledged = 0
         self._finished: set[int] = set()
+        self._stopped = False
         self._flush_call: IDelayedCall | None = None
         self._sweep_call: IDelayedCall | None = None
 
@@ -131,6 +133,8 @@ class ShardSession:
 
         Cancelling drops only the waiter: the change stays on its way.
         """
+        if self._stopped:
+            return fail(NotApplied(UNAVAILABLE, "this client stops"))
         queued = _Queued(encode_command(operation), self._clock.seconds() + timeout_seconds)
         options = self._options
         full = len(self._queue) >= options.queue_operations_max
@@ -146,17 +150,20 @@ class ShardSession:
         return queued.outcome
 
     def stop(self) -> None:
-        """Give up everything (the shard is gone or the process ends)."""
+        """Give up everything and take nothing more (the shard is gone or the process ends)."""
+        self._stopped = True
         for call in (self._flush_call, self._sweep_call):
             if call is not None:
                 call.cancel()
         self._flush_call = self._sweep_call = None
-        self._proposals.stop()
-        in_flight, self._in_flight = self._in_flight, set()
+        # What was waiting goes first: the end of a proposal sends what it finds in the queue.
+        queue, self._queue = self._queue, deque()
+        in_flight, self._in_flight = self._in_flight, {}
+        self._queue_bytes = 0
         for batch in in_flight:
             _fail(batch.operations, OutcomeUnknown(UNAVAILABLE, "this client stops"))
-        _fail(self._queue, NotApplied(UNAVAILABLE, "this client stops"))
-        self._queue.clear()
+        _fail(queue, NotApplied(UNAVAILABLE, "this client stops"))
+        self._proposals.stop()
 
     # ---- batches ------------------------------------------------------------------------------------------------
 
@@ -192,7 +199,7 @@ class ShardSession:
         command = encode_command(_EncodedBatch(self._session, sequence, self._acknowledged, self._now_ms(), raw))
         proposal = self._proposals.propose(command, max(queued.deadline_seconds for queued in operations))
         batch = _Batch(self._session, sequence, operations, proposal)
-        self._in_flight.add(batch)
+        self._in_flight[batch] = None
         outcome = proposal.outcome.addCallbacks(
             self._applied, self._failed, callbackArgs=(batch,), errbackArgs=(batch,)
         )
@@ -221,7 +228,7 @@ class ShardSession:
 
     def _finish(self, batch: _Batch) -> None:
         """Count a sequence as done with: nothing will be asked about it any more."""
-        self._in_flight.discard(batch)
+        self._in_flight.pop(batch, None)
         if batch.session != self._session:
             return
         self._finished.add(batch.sequence)

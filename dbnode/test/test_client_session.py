@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
+from dbnode.client.proposals import RESENT_BYTES_MAX
 from dbnode.test.client_rig import GROUP, ClientRig, delete
 from dbnode.wire import (
     NOT_LEADER,
@@ -19,6 +20,7 @@ from dbnode.wire import (
     Propose,
     Refused,
     Reply,
+    Write,
     decode_command,
 )
 
@@ -130,6 +132,38 @@ class BatchTests(SynchronousTestCase):
         self.rig.settle()
         self.successResultOf(outcome)  # type: ignore[arg-type]
 
+    def test_stopping_leaves_nothing_behind(self) -> None:
+        """What was waiting when a session stopped is not sent any more, and what comes then is refused."""
+        for server in self.rig.servers.values():
+            server.refuse()
+        session = self.rig.session()
+        waiting = session.submit(delete(1), 10)
+        self.rig.run(0.5)
+        asked = len(self.leader.requests)
+
+        session.stop()
+        late = session.submit(delete(2), 10)
+        self.rig.run(1)
+
+        for outcome in (waiting, late):
+            self.assertEqual(self.failureResultOf(outcome, NotApplied).value.code, UNAVAILABLE)
+        self.assertLessEqual(len(self.leader.requests), asked + 1)
+        self.assertEqual(session.waiting, 0)
+
+    def test_stopping_within_an_attempt_leaves_nothing_behind(self) -> None:
+        """An attempt that ends after a session stopped starts nothing."""
+        self.leader.ignore()
+        session = self.rig.session()
+        waiting = session.submit(delete(1), 10)
+        self.rig.settle()
+
+        session.stop()
+        self.rig.network.cut("balancer", "A")
+        self.rig.run(1)
+
+        self.failureResultOf(waiting, NotApplied)
+        self.assertEqual([len(self.rig.servers[name].requests) for name in "ABC"], [1, 0, 0])
+
     def test_cancelled_waiter_does_not_cancel_the_change(self) -> None:
         """A client that went away leaves its change on its way, and the others' undisturbed."""
         session = self.rig.session()
@@ -218,6 +252,21 @@ class RetryTests(SynchronousTestCase):
         self.rig.run(0.3)
 
         self.assertEqual(self.successResultOf(outcome), Done())
+
+    def test_long_command_is_not_sent_again_over_its_connection(self) -> None:
+        """A long command waits for its leader until the deadline, or until the connection drops."""
+        self.a.open_only()
+        before = len(self.a.batches)
+
+        outcome = self.session.submit(Write(((1, "x" * RESENT_BYTES_MAX),)), 10)
+        self.rig.run(5)
+        sent = [len(server.batches) for server in (self.a, self.b, self.c)]
+        self.rig.network.cut("balancer", "A")
+        self.rig.run(0.2)
+
+        self.assertEqual(sent, [before + 1, 0, 0])
+        self.assertEqual(self.successResultOf(outcome), Done())
+        self.assertEqual(self.b.batches, [self.a.batches[-1]])
 
     def test_never_proposed_is_not_applied_at_the_deadline(self) -> None:
         """If every attempt was refused for certain the answer is a certain no."""
