@@ -108,7 +108,7 @@ def _cluster(value: Any) -> ManagedConfig:
         cluster = msgspec.convert(value, ManagedConfig)
         for group in cluster.groups:
             _check_group(group)
-    except (msgspec.ValidationError, ValueError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: what msgspec refuses, and what we do
         raise ApiError("bad_config", f"'cluster' is not as it must be: {error}") from error
     return cluster
 

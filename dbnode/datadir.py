@@ -129,7 +129,7 @@ class DataDirectory:
             return msgspec.json.decode(path.read_bytes(), type=kind)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors, and bytes that are no UTF-8
             raise DataDirectoryError(f"{path} is damaged: {error}") from error
 
     def _write(self, name: str, value: msgspec.Struct) -> None:

@@ -28,7 +28,7 @@ from dbnode.schema import Schema
 from dbnode.snapshot import SnapshotReader
 from dbnode.sqlite_copy import SqliteExport, SqliteImport, begin_export
 from dbnode.sqlite_file import Statements, connect, explained, sync_directory, sync_file
-from dbnode.store import Answer, DiskFailedError, Export, Import, RunInThread, StoreError
+from dbnode.store import Answer, DiskFailedError, Export, Import, RunInThread, StoreError, WrongFileError
 
 T = TypeVar("T")
 
@@ -80,6 +80,8 @@ class SqliteStore:
             image = self._statements.image(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise explained(error, self._path) from error
+        except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors, and bytes that are no UTF-8
+            raise WrongFileError(f"{self._path} is damaged: {error}") from error
         self._position = image.position
         return image
 

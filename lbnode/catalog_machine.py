@@ -42,6 +42,8 @@ class CatalogMachine:
             self._state = msgspec.json.decode(self._path.read_bytes(), type=_State)
         except FileNotFoundError:
             return
+        except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors, and bytes that are no UTF-8
+            raise msgspec.DecodeError(f"{self._path} is damaged: {error}") from error
 
     def watch(self, changed: Callable[[Catalog], None]) -> None:
         """Have `changed` hear of every new catalog."""

@@ -79,7 +79,7 @@ class DataDirectory:
         except FileNotFoundError:
             replace_file(path, msgspec.json.encode(_Identity(new)) + b"\n")
             return new
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors, and bytes that are no UTF-8
             raise DirectoryUnusable(f"{path} is damaged: {error}") from error
 
     def secret(self, new: str) -> bytes:

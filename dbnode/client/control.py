@@ -119,7 +119,7 @@ async def _refusal(response: Any) -> ControlFailed:
     body = (await response.content())[:_ERROR_BYTES_MAX]
     try:
         told = msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # ValueError: msgspec's errors, and bytes that are no UTF-8
         told = {}
     code = str(told.get("code", "bad_answer"))
     text = str(told.get("message", f"status {response.code} without an explanation")).removeprefix("<Error> ")

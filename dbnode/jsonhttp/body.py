@@ -9,6 +9,7 @@ refused instead of quietly losing one.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -19,6 +20,8 @@ from dbnode.jsonhttp.answer import Headers
 _decode = msgspec.json.decode
 #: NUL cannot stand raw in JSON text; escaped it looks like this (or is an escaped backslash before "u0000").
 _ESCAPED_NUL = b"\\u0000"
+#: How many of the names that stand twice an error tells.
+_NAMES_IN_TEXT_MAX = 10
 #: Media types whose body may well be JSON: they get "not JSON" as an answer and not "unsupported".
 _PLAUSIBLE_TYPES = (b"text/plain", b"application/x-www-form-urlencoded", b"application/octet-stream")
 
@@ -39,7 +42,10 @@ def decode_object(headers: Headers, body: bytes) -> dict[str, Any]:
 def decode_strict(headers: Headers, body: bytes) -> dict[str, Any]:
     """Return the JSON object in `body`, refusing equal keys at any depth (`duplicate_key`). For control requests."""
     decode_object(headers, body)
-    value = json.loads(body, object_pairs_hook=_distinct)
+    try:
+        value = json.loads(body, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        raise _refusal(headers, body, error) from None
     return _checked_object(body, value)
 
 
@@ -124,7 +130,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)[:_NAMES_IN_TEXT_MAX]
         raise ApiError("duplicate_key", f"{', '.join(map(repr, twice))} stands twice in one object; give it once")
     return found
 

@@ -58,6 +58,7 @@ class Server:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.refusal: ApiError | None = None
+        self.answer = json_response({})
 
     @app.route("/heartbeat")
     def _heartbeat(self, request: Request) -> Deferred[None] | None:
@@ -77,7 +78,7 @@ class Server:
             raise self.refusal
         assert is_signed(SECRET, "POST", "/config", body, headers.get(b"authorization"))
         self.told.append(decode_object(headers, body))
-        return json_response({})
+        return self.answer
 
 
 class ControlTests(SynchronousTestCase):
@@ -114,6 +115,16 @@ class ControlTests(SynchronousTestCase):
 
         error = self.failureResultOf(failed, ControlFailed).value
         self.assertEqual((error.code, error.text, error.status), ("stale_config", "too old", 409))
+
+    def test_refusal_without_words(self) -> None:
+        """A refusal that explains nothing is told with its status, whatever its body holds."""
+        for body in (b"", b'{"code":"\xff"}', b"[" * 100_000):
+            self.server.answer = Response(500, body)
+
+            failed = self.run_now(self.control.configure(SERVER, {}, CONFIG, 1))
+
+            error = self.failureResultOf(failed, ControlFailed).value
+            self.assertEqual((error.code, error.status), ("bad_answer", 500))
 
     def test_copy_is_passed_on_as_it_comes(self) -> None:
         """The bytes of a copy are delivered, not kept."""

@@ -82,6 +82,7 @@ class DataDirectoryTests(SynchronousTestCase):
 
     def test_damaged_file_is_named(self) -> None:
         """A file that is not what it must be keeps the server from starting, with the file's name."""
-        (self.path / "config.json").write_text("{")
+        for content in (b"{", b'["\xff"]', b"[" * 100_000, b""):
+            (self.path / "config.json").write_bytes(content)
 
-        self.assertIn("config.json is damaged", str(self.assertRaises(DataDirectoryError, self.data.read_config)))
+            self.assertIn("config.json is damaged", str(self.assertRaises(DataDirectoryError, self.data.read_config)))

@@ -85,6 +85,15 @@ class DecodeTests(SynchronousTestCase):
         self.assertIn("'Server0'", error.text)
         self.assertEqual(decode_strict({}, b'{"a":{"b":1},"b":1}'), {"a": {"b": 1}, "b": 1})
 
+    def test_strict_decoding_takes_no_longer_for_many_equal_keys(self) -> None:
+        """Half a million keys that each stand twice are refused at once, with a few of them named."""
+        body = b"{" + b",".join(b'"k%d":1' % (number // 2) for number in range(500_000)) + b"}"
+
+        error = self.assertRaises(ApiError, decode_strict, {}, body)
+
+        self.assertEqual(error.code, "duplicate_key")
+        self.assertLess(len(error.text), 200)
+
     def test_strict_decoding_refuses_what_is_not_json_at_all(self) -> None:
         """Python's own reader is more liberal than JSON; that must not show."""
         self.assertEqual(self.assertRaises(ApiError, decode_strict, {}, b'{"a":NaN}').code, "bad_json")

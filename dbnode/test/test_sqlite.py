@@ -98,6 +98,14 @@ class Files(SqliteTestCase):
 
         self.assert_refused("is damaged or not a shard")
 
+    def test_damaged_state_is_refused(self) -> None:
+        """State that cannot be read is refused in the same way."""
+        for state in ("ff", "93a1ff0000", "91" * 100_000):
+            self.changed(f"UPDATE state SET data = x'{state}'")
+
+            self.assert_refused("is damaged")
+            self.path.unlink()
+
     def test_other_table_is_refused(self) -> None:
         """A shard of a table with other columns is not taken for this one."""
         self.successResultOf(self.opened().close())

@@ -93,9 +93,13 @@ class CatalogGroupTests(SynchronousTestCase):
     def test_a_damaged_state_file_is_noticed(self) -> None:
         """A file that cannot be read is not taken for an empty catalog."""
         self.opened()
-        self.disk.path.write_bytes(self.disk.path.read_bytes()[:-20])
+        content = self.disk.path.read_bytes()
 
-        self.assertRaises(msgspec.DecodeError, self.opened)
+        for damaged in (content[:-20], b'{"\xff', b"[" * 100_000):
+            self.disk.path.write_bytes(damaged)
+
+            error = self.assertRaises(msgspec.DecodeError, self.opened)
+            self.assertIn(str(self.disk.path), str(error))
 
     def test_a_change_of_membership_changes_no_catalog(self) -> None:
         """Entries of the group itself only move the applied index."""

@@ -71,8 +71,9 @@ class DataDirectoryTests(SynchronousTestCase):
     def test_damage_is_noticed(self) -> None:
         """A broken identity or an empty secret is no reason to begin a new cluster."""
         directory = self.opened(Path(self.mktemp()))
-        (directory.path / "identity.json").write_text("{")
         (directory.path / "secret").write_text("\n")
 
-        self.assertRaises(DirectoryUnusable, directory.cluster_id, "c1")
+        for identity in (b"{", b'["\xff"]', b"[" * 100_000):
+            (directory.path / "identity.json").write_bytes(identity)
+            self.assertRaises(DirectoryUnusable, directory.cluster_id, "c1")
         self.assertRaises(DirectoryUnusable, directory.secret, "one")

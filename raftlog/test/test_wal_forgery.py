@@ -11,7 +11,7 @@ from raftlog.test.wal_bytes import FIRST, SALT, SECOND, SMALL, disk_with, found,
 from raftlog.test.wal_fixture import VOTERS, born, entries
 from raftlog.wal import Compacted, WalDamaged, WalError
 from raftlog.wal.framing import SECTOR_BYTES, aligned, frame_records, frame_round, parse_header
-from raftlog.wal.records import AnyRecord, GroupRestated, SegmentOpened
+from raftlog.wal.records import AnyRecord, GroupRestated, SegmentOpened, encode_record
 from raftlog.wal.recovery import recover
 
 
@@ -40,6 +40,15 @@ class OpeningTests(SynchronousTestCase):
     def test_impossible_record(self) -> None:
         """An intact record that cannot follow the ones before it is refused, with its place."""
         self.refuse([SegmentOpened(0, ())], [Compacted(1, 1, 1, VOTERS)], [], reason="group 1: Compacted before")
+
+    def test_no_record_at_all(self) -> None:
+        """Bytes under a checksum that matches and that are no record, or never end, are refused with their place."""
+        for payload in (b"", b"\x92\x01\xa1\xff", b"\x91" * 1100, encode_record(SegmentOpened(0, ()))[:-1]):
+            content = segment(1, framed(SegmentOpened(0, ())), frame_records([payload], 1, SALT))
+
+            error = self.assertRaises(WalDamaged, recover, disk_with({FIRST: content}))
+
+            self.assertIn("cannot read", str(error))
 
     def test_partial_restatement(self) -> None:
         """A restatement must have all live entries or none."""

@@ -99,5 +99,5 @@ Record = Created | Appended | Compacted | SnapshotInstalled | Removed | Snapshot
 AnyRecord = Record | SegmentOpened | GroupRestated
 
 encode_record = msgspec.msgpack.Encoder().encode
-#: Raises msgspec.DecodeError on anything that is not a record.
+#: Raises msgspec.DecodeError, UnicodeDecodeError or RecursionError on anything that is not a record.
 decode_record = msgspec.msgpack.Decoder(AnyRecord).decode

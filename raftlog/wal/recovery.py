@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import msgspec
-
 from raftlog.wal.directory import Directory, segment_name, segment_numbers
 from raftlog.wal.errors import InvalidRecord, WalDamaged
 from raftlog.wal.framing import (
@@ -77,7 +75,7 @@ def decode_round(file: str, found: Round) -> Iterator[tuple[int, AnyRecord]]:
     for offset, payload in found.payloads:
         try:
             yield offset, decode_record(payload)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors, and bytes that are no UTF-8
             raise WalDamaged(file, offset, f"an intact record that this program cannot read: {error}") from error
 
 
