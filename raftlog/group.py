@@ -139,7 +139,7 @@ class Group:
         self.log = log
         self.machine = machine
         self.raw = RawNode(config, log, rng)
-        self.reads = ReadRounds(config.replica_id, self.raw.read_index)
+        self.reads = ReadRounds(config.replica_id, self.raw.read_index, rng)
         self._wake = wake
         self._fatal = fatal
         self._role_changed = role_changed

@@ -7,6 +7,7 @@ message lost) is given up and its readers join a fresh one with a fresh context,
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from struct import Struct
 
@@ -30,15 +31,17 @@ class _Reader:
 class ReadRounds:
     """The reads that wait at one replica, and the ReadIndex round in flight for them.
 
-    `issue(context)` starts a round in the core. All times are in the clock's seconds.
+    `issue(context)` starts a round in the core. All times are in the clock's seconds. Rounds are numbered from a random
+    place on: the leader may still hold a round of the process that ran here before, or its answer may be on its way,
+    and a round of ours that looked the same would take that older answer for its own (RAFT_RULES 26).
     """
 
     __slots__ = ("_applying", "_context", "_issue", "_number", "_ready_to_start", "_replica_id", "_round", "_started")
 
-    def __init__(self, replica_id: int, issue: Callable[[bytes], None]) -> None:
+    def __init__(self, replica_id: int, issue: Callable[[bytes], None], rng: random.Random) -> None:
         self._replica_id = replica_id
         self._issue = issue
-        self._number = 0
+        self._number = rng.getrandbits(63)
         #: Readers of no round yet.
         self._ready_to_start: list[_Reader] = []
         #: Readers of the round in flight, its context and when it began.
