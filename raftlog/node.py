@@ -208,7 +208,10 @@ class Node(Service):
         if found is None:
             raise UnknownGroup(f"the log knows no group {group_id}")
         applied_index = machine.applied_index
-        if found.incoming is not None and applied_index == found.incoming.index:
+        incoming = found.incoming
+        # An installation that was given up leaves its intention behind. If the log itself came to that entry since,
+        # it is the log that the state machine follows, and what comes after the entry must stay.
+        if incoming is not None and applied_index == incoming.index and not found.holds(incoming.index, incoming.term):
             found = self._finish_installation(found)
         log = MemoryLog.recovered(found.hard_state, found.snapshot, found.entries, applied_index)
         if applied_index > log.last_index():

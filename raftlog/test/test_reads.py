@@ -65,7 +65,7 @@ class ReadRoundsTests(SynchronousTestCase):
         """A context of an earlier process of the replica never comes again: its answer may still be on its way."""
         for seed in range(20):
             self.rounds = self.new_process(seed)
-            self.begin()
+            _ = self.begin()
             self.rounds.give_up_round()
             self.rounds.start(1.0)
 

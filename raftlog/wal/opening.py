@@ -52,6 +52,13 @@ class RecoveredGroup:
     entries: list[Entry]
     incoming: Snapshot | None = None
 
+    def holds(self, index: int, term: int) -> bool:
+        """Return whether the entry at `index` is of `term`, be it here or the last one before these entries."""
+        if index == self.snapshot.index:
+            return term == self.snapshot.term
+        place = index - self.snapshot.index - 1
+        return 0 <= place < len(self.entries) and self.entries[place].term == term
+
 
 """
 open_src="""
