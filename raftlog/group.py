@@ -166,6 +166,10 @@ class Group:
         """The replica believed to lead, 0 if none is known."""
         return self.raw.raft.leader_id
 
+    def has_stopped(self) -> bool:
+        """Return whether nothing is handed out any more."""
+        return self._stopped
+
     @property
     def is_leader(self) -> bool:
         """Whether this replica leads its group, as far as it knows."""

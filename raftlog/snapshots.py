@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 from raftlog.group import Group, Installation
 from raftlog.link import Lane
 from raftlog.messages import Message, Snapshot, SnapshotAck, SnapshotChunk
-from raftlog.transfer import CHUNK_BYTES, OUTGOING_MAX, Incoming, Outgoing, TransferFailed
+from raftlog.storage import Compacted
+from raftlog.transfer import CHUNK_BYTES, OUTGOING_MAX, Export, Incoming, Outgoing, TransferFailed
 from raftlog.wal import Appended, Record, SnapshotIncoming, SnapshotInstalled, WriteAheadLog
 
 
@@ -76,8 +77,7 @@ class Snapshots:
         ok = False
         try:
             export = await group.machine.export(CHUNK_BYTES)
-            index = export.applied_index
-            snapshot = Snapshot(index, group.log.term(index), group.log.conf_state_at(index))
+            snapshot = await _snapshot_of(group, export)
             await outgoing.run(export, replace(message, snapshot=snapshot))
             ok = True
         except TransferFailed as failed:
@@ -154,9 +154,15 @@ class Snapshots:
         content, snapshot = group.arrived, append.snapshot
         assert content is not None and snapshot is not None
         await group.idle()
+        if group.has_stopped():
+            await content.abort()
+            return
         await self._write([SnapshotIncoming(group.group_id, snapshot)])
         await content.finish()
         group.arrived = None
+        if group.has_stopped():
+            # The replica was destroyed meanwhile: the log knows it no more.
+            return
         records: list[Record] = [SnapshotInstalled(group.group_id, snapshot, hard_state)]
         if append.entries:
             records.append(Appended(group.group_id, None, append.entries))
@@ -180,3 +186,13 @@ class Snapshots:
             outgoing.give_up("this server stops")
         for incoming in list(self._incoming.values()):
             incoming.drop("this server stops")
+
+
+async def _snapshot_of(group: Group, export: Export) -> Snapshot:
+    """Return what a copy is a copy of; TransferFailed if the log was compacted past it while it was begun."""
+    index = export.applied_index
+    try:
+        return Snapshot(index, group.log.term(index), group.log.conf_state_at(index))
+    except Compacted as error:
+        await export.close()
+        raise TransferFailed(f"the copy is too old already: {error}") from error

@@ -89,3 +89,32 @@ class InstallationTests(SynchronousTestCase):
         node.open_group(GROUP, dict(self.three.peers), machine)
 
         self.assertEqual(node.status(GROUP).last_index, last)
+
+    def test_log_compacted_beyond_the_copy(self) -> None:
+        """A copy that is handed over when the log has moved on past it is not sent; the next one is."""
+        begun: Deferred[None] = Deferred()
+        self.fall_behind()
+        self.machines[self.leader].exported = begun
+        self.three.run(0.5)
+        self.write(50)
+
+        self.machines[self.leader].exported = None
+        begun.callback(None)
+        self.three.run(3)
+
+        self.assertEqual(len(self.machines[self.behind].lines), 100)
+
+    def test_replica_destroyed_meanwhile(self) -> None:
+        """A replica that is destroyed while its snapshot is put in place stays destroyed, and nothing breaks."""
+        finished: Deferred[None] = Deferred()
+        self.machines[self.behind].finished = finished
+        self.fall_behind()
+        self.three.run(1)
+        node = self.three.network.nodes[self.behind]
+
+        removed = node.remove_group(GROUP)
+        finished.callback(None)
+        self.three.run(0.1)
+
+        self.successResultOf(removed)
+        self.assertEqual(self.three.crash(self.behind).recovered_ids, [])
