@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,20 @@ from lbnode.hot import DataRequests
 from lbnode.initialise import Initialisation, InitTimes
 from lbnode.launchers import Launcher
 from lbnode.metrics import Metrics
+from lbnode.reshape import Reshape
 from lbnode.router import Router, RouterOptions
+from lbnode.upkeep import Upkeep, UpkeepTimes
 from lbnode.wire import InitLimits
 from raftlog.link import Lane, Receive
 from raftlog.node import Node
 from raftlog.wal import RecoveredGroup, WriteAheadLog
+
+#: What lbnode.reshape counts.
+_STEPS = (
+    ("change", "Changes of membership in effect."),
+    ("handover", "Leaders asked to hand over because they leave."),
+    ("failure", "Changes of membership that failed or whose outcome is unknown."),
+)
 
 
 class BalancerSettings(msgspec.Struct, frozen=True):
@@ -39,6 +49,8 @@ class BalancerSettings(msgspec.Struct, frozen=True):
     router: RouterOptions
     init: InitTimes
     rows_max: int
+    fleet: FleetTimes = FleetTimes()
+    upkeep: UpkeepTimes = UpkeepTimes()
 
 
 class Balancer:
@@ -74,13 +86,19 @@ class Balancer:
             return LinkWatch(clock, lambda receive: links_of(f"{name} init", receive))
 
         catalog = CatalogGroup(self._node, self._machine, name)
-        fleet = Fleet(clock, launcher, control, catalog, FleetTimes())
+        fleet = Fleet(clock, launcher, control, catalog, settings.fleet)
+        upkeep = Upkeep(clock, catalog, fleet, settings.upkeep)
+        launcher.on_exit(upkeep.ended)
+        watch = SharedWatch(self._requests)
+        reshape = Reshape(catalog, watch)
         self.controller = Controller(
             clock,
             catalog,
             fleet,
+            upkeep,
             Initialisation(clock, catalog, fleet, open_watch, settings.init),
-            SharedWatch(self._requests),
+            reshape,
+            watch,
             self.router.configure,
             ControllerTimes(),
         )
@@ -88,7 +106,14 @@ class Balancer:
             ("shardlb_reads_waiting", "Reads without an answer yet."): lambda: self.router.reads_waiting,
             ("shardlb_changes_waiting", "Changes without an outcome yet."): lambda: self.router.changes_waiting,
         }
-        metrics = Metrics(clock.seconds, gauges)
+        counters: dict[tuple[str, str], Callable[[], float]] = {
+            ("shardlb_respawns", "Servers started by their keepers."): lambda: upkeep.respawns,
+            ("shardlb_homes_replaced", "Servers that lost their data and began anew."): lambda: upkeep.homes_replaced,
+            ("shardlb_replicas_moved", "Replicas replaced by others."): lambda: self.controller.replicas_moved,
+        }
+        for kind, text in _STEPS:
+            counters[(f"shardlb_membership_{kind}s", text)] = partial(reshape.steps.__getitem__, kind)
+        metrics = Metrics(clock.seconds, gauges, counters)
         data = DataRequests(self.router, rows_max=settings.rows_max)
         self.app = BalancerApp(self.controller, self.router, data, metrics, InitLimits())
 

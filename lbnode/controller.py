@@ -1,9 +1,9 @@
 """The controller: carries out what changes the cluster, and keeps what is running in line with the catalog.
 
-It opens the catalog, finds or starts the catalog's servers, and from then on goes round: settle an operation that was
-cut short, look at the servers, tell those that were restarted or whose peers moved what they should know. Each round
-starts from what is there, so that a balancer killed anywhere is only late. Whoever routes requests is given a new
-layout whenever the catalog has one.
+It opens the catalog, has its servers kept running (lbnode.upkeep), and goes round: settle an operation that was cut
+short, ask all replicas how they are, replace those that are lost or whose server stays away, take the next step of
+each group's membership, spread the leaders. Each round starts from what is there, so that a balancer killed anywhere
+is only late. Whoever routes requests is given a new layout whenever the catalog has one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ from lbnode.layout import Layout
 from lbnode.leaders import handovers
 from lbnode.planner import is_same, plan_init
 from lbnode.projection import layout_of
+from lbnode.relocation import led_groups, moves
+from lbnode.reshape import Reshape
 from lbnode.state import ClusterState, describe
 from lbnode.table import Table
+from lbnode.upkeep import Upkeep
 from lbnode.wire import InitRequest
 
 
@@ -41,6 +44,8 @@ class ControllerTimes(msgspec.Struct, frozen=True):
     """
 
     round_seconds: float = 1.0
+    #: The pause while steps are being taken.
+    busy_seconds: float = 0.1
     status_seconds: float = 1.0
     catalog_seconds: float = 30.0
     spread_seconds: float = 5.0
@@ -56,7 +61,9 @@ class Controller(Service):
         clock: IReactorTime,
         catalog: CatalogGroup,
         fleet: Fleet,
+        upkeep: Upkeep,
         initialisation: Initialisation,
+        reshape: Reshape,
         watch: ReplicaWatch,
         configure: Callable[[Layout | None], None],
         times: ControllerTimes,
@@ -64,7 +71,9 @@ class Controller(Service):
         self._clock = clock
         self._catalog = catalog
         self._fleet = fleet
+        self._upkeep = upkeep
         self._initialisation = initialisation
+        self._reshape = reshape
         self._watch = watch
         self._configure = configure
         self._times = times
@@ -73,6 +82,8 @@ class Controller(Service):
         self._background: list[Deferred[None]] = []
         self._roles = _Roles()
         self._next_spread_seconds = 0.0
+        #: Replicas replaced because they were lost or their server stayed away, since the start.
+        self.replicas_moved = 0
 
     # ---- life -------------------------------------------------------------------------------------------------
 
@@ -84,6 +95,7 @@ class Controller(Service):
     def startService(self) -> None:
         """Begin to go round; the catalog is open."""
         super().startService()
+        self._upkeep.follow(self._catalog.catalog.table)
         self._background.append(in_background(self._go_round(), "going round"))
 
     def stopService(self) -> Deferred[None]:
@@ -99,6 +111,7 @@ class Controller(Service):
         if self._operation is not None:
             self._operation.cancel()
             await self._operation
+        await self._upkeep.stop()
         await self._watch.close()
         failures = await self._fleet.stop(self._catalog.catalog.servers().values())
         for server, reason in failures.items():
@@ -106,6 +119,8 @@ class Controller(Service):
 
     def catalog_changed(self, catalog: Catalog) -> None:
         """Hand on what follows from a new catalog."""
+        if self.running:
+            self._upkeep.follow(catalog.table)
         layout = layout_of(catalog)
         if layout == self._layout:
             return
@@ -116,36 +131,46 @@ class Controller(Service):
     # ---- going round ------------------------------------------------------------------------------------------
 
     async def _go_round(self) -> None:
-        await self._settle()
-        table = self._catalog.catalog.table
-        if table is not None:
-            starting = self._fleet.start(list(table.servers.values()))
-            self._background.append(in_background(starting, "starting the servers"))
         while True:
+            is_busy = False
             try:
-                await self._round()
+                is_busy = await self._round()
             except CancelledError:
                 raise
             except Exception:  # noqa: BLE001 - whatever a round fails of, the next one begins anew
                 self._log.failure("a round of the controller failed")
-            await deferLater(self._clock, self._times.round_seconds)
+            await deferLater(self._clock, self._times.busy_seconds if is_busy else self._times.round_seconds)
 
-    async def _round(self) -> None:
+    async def _round(self) -> bool:
+        """Do what there is to do; return whether there may be more at once."""
         await self._settle()
+        statuses = await self._watch.ask(self._times.status_seconds)
         table = self._catalog.catalog.table
         if table is None:
-            return
-        await self._fleet.look(table.servers.values())
-        await self._fleet.tell(self._catalog.catalog.table or table)
-        statuses = await self._watch.ask(self._times.status_seconds)
+            return False
         self._roles.saw(statuses, self._clock.seconds())
-        await self._spread_leaders(table, statuses)
+        known = {status.replica_id: status for replicas in statuses.values() for status in replicas}
+        self._upkeep.led = led_groups(table, known)
+        await self._replace_replicas(table, known)
+        is_busy = await self._reshape.round(table.shards, known)
+        await self._spread_leaders(table, known)
+        return is_busy
 
-    async def _spread_leaders(self, table: Table, statuses: Mapping[str, Sequence[ReplicaStatus]]) -> None:
+    async def _replace_replicas(self, table: Table, known: Mapping[int, ReplicaStatus]) -> None:
+        states = self._fleet.states()
+        by_state: dict[str, list[str]] = {"up": [], "failed": []}
+        for server in table.servers.values():
+            if server.home in states:
+                by_state.setdefault(states[server.home].state, []).append(server.name)
+        for move in moves(table, known, by_state["up"], by_state["failed"]):
+            self._log.warn("replica {move.replica_id} is replaced by one on {move.server}", move=move)
+            await self._catalog.propose(move)
+            self.replicas_moved += 1
+
+    async def _spread_leaders(self, table: Table, known: Mapping[int, ReplicaStatus]) -> None:
         if self._clock.seconds() < self._next_spread_seconds:
             return
         self._next_spread_seconds = self._clock.seconds() + self._times.spread_seconds
-        known = {status.replica_id: status for replicas in statuses.values() for status in replicas}
         await together(self._watch.hand_over(handover) for handover in handovers(table.shards, known))
 
     async def _settle(self) -> None:
@@ -199,7 +224,13 @@ class Controller(Service):
         statuses = await self._watch.ask(self._times.status_seconds)
         now_seconds = self._clock.seconds()
         self._roles.saw(statuses, now_seconds)
-        return describe(self._catalog.catalog, self._fleet.states(), statuses, self._roles.for_seconds(now_seconds))
+        return describe(
+            self._catalog.catalog,
+            self._fleet.states(),
+            statuses,
+            self._roles.for_seconds(now_seconds),
+            self._reshape.doing,
+        )
 
 
 def _fail(waiter: Deferred[None], error: Exception) -> None:

@@ -8,6 +8,7 @@ than the catalog says is never told anything: it would vote as a replica that it
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -37,6 +38,14 @@ class FleetTimes(msgspec.Struct, frozen=True):
     starts_at_once_max: int = 4
 
 
+class Sight(Enum):
+    """What looking at a server found: its process, none, or one with other data than the catalog says."""
+
+    THERE = "there"
+    GONE = "gone"
+    FOREIGN = "foreign"
+
+
 class _Seen(msgspec.Struct):
     """What is known of one server by looking."""
 
@@ -46,6 +55,8 @@ class _Seen(msgspec.Struct):
     reason: str = ""
     file: ServerFile | None = None
     heartbeats_missed: int = 0
+    #: When the first of the heartbeats missed was sent.
+    silent_since_seconds: float = 0.0
     #: What this process was told, its version left out; None if it has to be told.
     told: ManagedConfig | None = None
 
@@ -83,19 +94,26 @@ class Fleet:
         return await _collect(servers, self._start)
 
     async def _start(self, server: ServerRecord) -> str:
-        self._note(server, "starting")
+        try:
+            await self.start_one(server)
+        except LaunchFailed as failed:
+            return str(failed)
+        return ""
+
+    async def start_one(self, server: ServerRecord) -> None:
+        """Make a server run and record where it is. Raises LaunchFailed, LostHome among them."""
+        self.note(server, "starting")
         spec = ServerSpec(server.name, server.home, self._catalog.catalog.cluster_id, server.incarnation)
         try:
             file = await self._starting.run(self._launcher.start, spec)
             await self._found(server, file)
         except LaunchFailed as failed:
-            self._note(server, "failed", str(failed))
-            return str(failed)
-        except Exception as error:
-            self._note(server, "failed", f"starting it was given up: {error!r}")
+            self.note(server, "down", str(failed))
             raise
-        self._note(server, "up")
-        return ""
+        except Exception as error:
+            self.note(server, "down", f"starting it was given up: {error!r}")
+            raise
+        self.note(server, "up")
 
     async def stop(self, servers: Iterable[ServerRecord]) -> dict[str, str]:
         """Stop servers; return why, by name, for those that do not."""
@@ -115,42 +133,44 @@ class Fleet:
 
     # ---- looking ----------------------------------------------------------------------------------------------
 
-    async def look(self, servers: Iterable[ServerRecord]) -> None:
-        """Find out which servers run, and whether any was restarted or moved; those that are being started wait."""
-        await together(self._look(server) for server in servers)
-
-    async def _look(self, server: ServerRecord) -> None:
-        seen = self._seen.get(server.home)
-        if seen is not None and seen.state == "starting":
-            return
+    async def look(self, server: ServerRecord) -> Sight:
+        """Find out whether a server runs, was restarted or moved, and whether it answers."""
         file = await self._launcher.look(server.home)
         if file is None:
-            if seen is None or seen.state != "failed":
-                self._note(server, "down", "its process is not there")
-            return
+            if self._seen_of(server).state == "up":
+                self.note(server, "down", "its process ended")
+            return Sight.GONE
         if server.incarnation and file.incarnation != server.incarnation:
-            self._note(server, "failed", f"it holds other data (incarnation {file.incarnation}) than it should")
-            return
+            self.note(server, "failed", f"it holds other data (incarnation {file.incarnation}) than it should")
+            return Sight.FOREIGN
         await self._found(server, file)
         await self._heartbeat(server, file)
+        return Sight.THERE
+
+    def silent_seconds(self, home: str) -> float:
+        """Return for how long a server has missed its heartbeats."""
+        seen = self._seen[home]
+        return self._clock.seconds() - seen.silent_since_seconds if seen.heartbeats_missed else 0.0
 
     async def _heartbeat(self, server: ServerRecord, file: ServerFile) -> None:
-        seen = self._seen[server.home]
+        seen, sent_seconds = self._seen[server.home], self._clock.seconds()
         try:
             await self._control.heartbeat(file.http, self._times.heartbeat_seconds)
         except ControlFailed as failed:
+            if not seen.heartbeats_missed:
+                seen.silent_since_seconds = sent_seconds
             seen.heartbeats_missed += 1
             if seen.heartbeats_missed >= self._times.heartbeats_missed_max:
-                self._note(server, "down", f"{seen.heartbeats_missed} heartbeats missed: {failed.text}")
+                self.note(server, "down", f"heartbeats missed: {failed.text}")
             return
         seen.heartbeats_missed = 0
-        self._note(server, "up")
+        self.note(server, "up")
 
     async def _found(self, server: ServerRecord, file: ServerFile) -> None:
         """Take note of a running process, and in the catalog of what is new about it."""
         seen = self._seen_of(server)
         if seen.file is None or (seen.file.pid, seen.file.started_at) != (file.pid, file.started_at):
-            seen.told = None
+            seen.told, seen.heartbeats_missed = None, 0
         seen.file = file
         if file.link is None:
             raise AssertionError(f"{file.name} was started for a cluster and takes no links")
@@ -163,19 +183,32 @@ class Fleet:
             self._seen[server.home] = _Seen(server.name, self._clock.seconds())
         return self._seen[server.home]
 
-    def _note(self, server: ServerRecord, state: str, reason: str = "") -> None:
+    def note(self, server: ServerRecord, state: str, reason: str = "") -> None:
+        """Take note of a server's state, and of the reason unless it is well."""
         seen = self._seen_of(server)
+        if state in ("starting", "down") and seen.state == "failed":
+            state = "failed"  # until it is well again, whatever is tried
+        if state in ("down", "failed") and reason not in ("", seen.reason):
+            self._log.warn("{name} is {state}: {reason}", name=server.name, state=state, reason=reason)
+        if reason:
+            seen.reason = reason
         if seen.state == state:
             return
-        if state in ("down", "failed"):
-            self._log.warn("{name} is {state}: {reason}", name=server.name, state=state, reason=reason)
-        seen.state, seen.reason, seen.since_seconds = state, reason, self._clock.seconds()
+        seen.state, seen.since_seconds = state, self._clock.seconds()
+        if state == "up":
+            seen.reason = ""
 
     # ---- telling ----------------------------------------------------------------------------------------------
 
     async def tell(self, table: Table) -> dict[str, str]:
         """Tell each running server of a table its part unless it knows; return why, by name, where that failed."""
         return await _collect(table.servers.values(), lambda server: self._tell(table, server))
+
+    async def tell_one(self, server: ServerRecord) -> None:
+        """Tell a running server of the catalog's table its part unless it knows."""
+        table = self._catalog.catalog.table
+        if table is not None and table.servers.get(server.name) == server:
+            await self._tell(table, server)
 
     async def _tell(self, table: Table, server: ServerRecord) -> str:
         seen = self._seen.get(server.home)

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from inspect import iscoroutine
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -23,6 +23,9 @@ from dbnode.jsonhttp import Answer, Endpoint, Headers
 
 #: Upper bounds in seconds: from what a small request takes to the default deadline.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+#: Figures read when they are asked for, by name and help.
+Readings: TypeAlias = dict[tuple[str, str], Callable[[], float]]
 
 
 class _Series:
@@ -43,13 +46,14 @@ class _Series:
 
 
 class Metrics(Collector):
-    """All figures of a balancer. `seconds` is a monotonic clock; `gauges` maps a name and its help to a reading."""
+    """All figures of a balancer. `seconds` is a monotonic clock."""
 
     content_type = CONTENT_TYPE_LATEST.encode()
 
-    def __init__(self, seconds: Callable[[], float], gauges: dict[tuple[str, str], Callable[[], float]]) -> None:
+    def __init__(self, seconds: Callable[[], float], gauges: Readings, counters: Readings | None = None) -> None:
         self._seconds = seconds
         self._gauges = gauges
+        self._counters = counters or {}
         self._series: dict[str, _Series] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -101,6 +105,8 @@ class Metrics(Collector):
         yield durations
         for (name, text), reading in self._gauges.items():
             yield GaugeMetricFamily(name, text, value=reading())
+        for (name, text), reading in self._counters.items():
+            yield CounterMetricFamily(name, text, value=reading())
 
 
 def _status(error: BaseException | None) -> int:

@@ -53,6 +53,7 @@ def _shard(shard: ShardState, key: str) -> dict[str, Any]:
         "Shard_size": shard.size,
         "primary": shard.primary,
         "group_id": shard.group_id,
+        "doing": shard.doing,
         "replicas": [msgspec.to_builtins(replica) for replica in shard.replicas],
     }
 

@@ -29,7 +29,7 @@ class Reshape:
         self._watch = watch
         self._doing: dict[int, str] = {}
         #: Steps carried out since the start, by kind, for /metrics.
-        self.steps: dict[str, int] = {"change": 0, "handover": 0, "catalog": 0, "failed": 0}
+        self.steps: dict[str, int] = {"change": 0, "handover": 0, "note": 0, "failure": 0}
 
     def doing(self, group_id: int) -> str:
         """Return what is being done about a shard's replicas, or waited for; "" if all is as it should be."""
@@ -46,15 +46,14 @@ class Reshape:
 
     async def _one(self, shard: ShardRecord, step: Step | None) -> bool:
         words = _words(step)
-        if words != self._doing.get(shard.group_id, ""):
-            self._doing[shard.group_id] = words
-            if words:
-                self._log.info("{shard}: {words}", shard=shard.shard, words=words)
+        if words and self._doing.get(shard.group_id, "").partition(":")[0] != words.partition(":")[0]:
+            self._log.info("{shard}: {words}", shard=shard.shard, words=words)
+        self._doing[shard.group_id] = words
         if step is None or isinstance(step, Waiting):
             return False
         kind = await self._carry_out(shard, step)
         self.steps[kind] += 1
-        return kind != "failed"
+        return kind != "failure"
 
     async def _carry_out(self, shard: ShardRecord, step: Step) -> str:
         """Do it and return its kind."""
@@ -62,13 +61,13 @@ class Reshape:
             failure = await self._watch.reconfigure(step)
             if failure:
                 self._doing[shard.group_id] = f"{step.why}: {failure}"
-            return "failed" if failure else "change"
+            return "failure" if failure else "change"
         if isinstance(step, Handover):
             await self._watch.hand_over(step)
             return "handover"
         assert not isinstance(step, Waiting)
         await self._catalog.propose(step)
-        return "catalog"
+        return "note"
 
 
 def _words(step: Step | None) -> str:

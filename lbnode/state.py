@@ -5,7 +5,7 @@ Values only; `describe` puts together what the catalog says should be and what t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -33,7 +33,10 @@ class ServerState(msgspec.Struct, frozen=True):
 
 
 class ReplicaState(msgspec.Struct, frozen=True):
-    """A replica as its server reports it; `state` is serving, catching up, learner or down.
+    """A replica as its server reports it; `state` is serving, catching up, learner, down or failed, `reason` why.
+
+    A replica that is lost, or whose server counts as failed, is failed. One that is `joining` does not count yet, one
+    that is `leaving` goes as soon as its group can do without it.
 
     `lag` counts the entries that its leader has and it has not applied, None where either is unknown. `for_seconds`
     is how long it has had this role in this term, as far as this balancer has watched.
@@ -50,10 +53,16 @@ class ReplicaState(msgspec.Struct, frozen=True):
     lag: int | None = None
     row_count: int | None = None
     for_seconds: float = 0.0
+    reason: str = ""
+    joining: bool = False
+    leaving: bool = False
 
 
 class ShardState(msgspec.Struct, frozen=True):
-    """A shard, its replicas, and the server that leads it (None: nobody does, or nobody says so)."""
+    """A shard, its replicas, and the server that leads it (None: nobody does, or nobody says so).
+
+    `doing` says what the controller does about the replicas, or waits for; "" if they are as they should be.
+    """
 
     shard: str
     group_id: int
@@ -61,6 +70,7 @@ class ShardState(msgspec.Struct, frozen=True):
     size: int
     primary: str | None
     replicas: tuple[ReplicaState, ...]
+    doing: str = ""
 
 
 class ClusterState(msgspec.Struct, frozen=True):
@@ -88,21 +98,23 @@ def describe(
     servers: Mapping[str, ServerState],
     statuses: Mapping[str, Sequence[ReplicaStatus]],
     for_seconds: Mapping[int, float],
+    doing: Callable[[int], str] = lambda group_id: "",
 ) -> ClusterState:
     """Return the cluster's state from what is known of its `servers`, and the `statuses` of those that answered.
 
-    `servers` is by home, `statuses` by name, `for_seconds` by replica id.
+    `servers` is by home, `statuses` by name, `for_seconds` by replica id; `doing` says what is done about a group.
     """
     table = catalog.table
     known = {status.replica_id: status for replicas in statuses.values() for status in replicas}
     shards, present = (table.shards, table.servers.values()) if table else ((), ())
+    seen = {server.name: servers.get(server.home) or _not_seen(server) for server in present}
     return ClusterState(
         cluster_id=catalog.cluster_id,
         version=catalog.version,
         columns=table.columns if table else (),
         dtypes=table.dtypes if table else (),
-        shards=tuple(_shard_state(shard, known, for_seconds) for shard in shards),
-        servers=tuple(servers.get(server.home) or _not_seen(server) for server in present),
+        shards=tuple(_shard_state(shard, known, for_seconds, seen, doing(shard.group_id)) for shard in shards),
+        servers=tuple(seen.values()),
         operation=catalog.operation.kind if catalog.operation else None,
     )
 
@@ -112,7 +124,11 @@ def _not_seen(server: ServerRecord) -> ServerState:
 
 
 def _shard_state(
-    shard: ShardRecord, known: Mapping[int, ReplicaStatus], for_seconds: Mapping[int, float]
+    shard: ShardRecord,
+    known: Mapping[int, ReplicaStatus],
+    for_seconds: Mapping[int, float],
+    servers: Mapping[str, ServerState],
+    doing: str,
 ) -> ShardState:
     leader = leader_of(shard, known)
     return ShardState(
@@ -122,20 +138,32 @@ def _shard_state(
         size=shard.size,
         primary=shard.directory[leader.replica_id] if leader else None,
         replicas=tuple(
-            _replica_state(replica_id, server, known.get(replica_id), leader, for_seconds.get(replica_id, 0.0))
-            for replica_id, server in shard.replicas.items()
+            msgspec.structs.replace(
+                _silent(replica_id, servers.get(server) or ServerState(server))
+                if replica_id not in known
+                else _replica_state(server, known[replica_id], leader, for_seconds.get(replica_id, 0.0)),
+                joining=replica_id in shard.joining,
+                leaving=replica_id in shard.leaving,
+            )
+            for replica_id, server in shard.directory.items()
         ),
+        doing=doing,
     )
 
 
+def _silent(replica_id: int, server: ServerState) -> ReplicaState:
+    """Describe a replica of which nothing is heard by its server."""
+    state = "failed" if server.state == "failed" else "down"
+    reason = server.reason or ("" if server.state == "up" else f"{server.name} is {server.state}")
+    return ReplicaState(replica_id, server.name, state, for_seconds=server.for_seconds, reason=reason)
+
+
 def _replica_state(
-    replica_id: int, server: str, status: ReplicaStatus | None, leader: ReplicaStatus | None, for_seconds: float
+    server: str, status: ReplicaStatus, leader: ReplicaStatus | None, for_seconds: float
 ) -> ReplicaState:
-    if status is None:
-        return ReplicaState(replica_id, server, "down")
     lag = max(0, leader.last_index - status.applied_index) if leader else None
     return ReplicaState(
-        replica_id=replica_id,
+        replica_id=status.replica_id,
         server=server,
         state=_state(status, lag),
         role=status.role,
@@ -146,10 +174,13 @@ def _replica_state(
         lag=lag,
         row_count=status.row_count,
         for_seconds=for_seconds,
+        reason=status.reason,
     )
 
 
 def _state(status: ReplicaStatus, lag: int | None) -> str:
+    if status.role == "lost":
+        return "failed"
     if status.role == "learner":
         return "learner"
     return "serving" if status.leader_id and lag is not None and lag <= _LAG_SERVING_MAX else "catching up"

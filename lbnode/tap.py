@@ -146,6 +146,7 @@ class BalancerProcess(Service):
             launcher=ProcessLauncher(
                 reactor,
                 reactor,
+                reactor,
                 self._data.servers,
                 secret,
                 control.heartbeat,

@@ -6,6 +6,7 @@ finds running, and is safe to ask twice: to start what runs is to find it, to st
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -48,6 +49,9 @@ class Launcher(Protocol):
 
     def stop(self, home: str) -> Deferred[None]:
         """Stop the server on a home, by force if it takes too long; its data stays. Fails with LaunchFailed."""
+
+    def on_exit(self, ended: Callable[[str], None]) -> None:
+        """Have `ended` hear of the home of each server that ended, whether started or only looked at here."""
 
     def destroy(self, home: str) -> Deferred[None]:
         """Stop the server on a home and remove its data. Fails with LaunchFailed."""

@@ -78,6 +78,7 @@ class MemoryLauncher:
         self._homes: dict[str, _Home] = {}
         self._running: dict[str, tuple[ServerFile, DatabaseServer]] = {}
         self._numbers = count(1)
+        self._ended: Callable[[str], None] = lambda home: None
         #: Names of servers that shall not start.
         self.refused: set[str] = set()
 
@@ -120,6 +121,11 @@ class MemoryLauncher:
             await running[1].stop()
             await running[1].close()
             self._homes[home].crash()
+            self._clock.callLater(0, self._ended, home)
+
+    def on_exit(self, ended: Callable[[str], None]) -> None:
+        """See Launcher.on_exit."""
+        self._ended = ended
 
     def destroy(self, home: str) -> Deferred[None]:
         """See Launcher.destroy."""
@@ -150,10 +156,16 @@ class MemoryLauncher:
         if server.links is not None:
             server.links.stopService()
         self._homes[home].crash()
+        self._clock.callLater(0, self._ended, home)
 
     def wipe(self, home: str) -> None:
         """Lose the data of a server that does not run."""
         del self._homes[home]
+
+    def lose_log(self, home: str) -> None:
+        """Lose the log of a server that does not run, and nothing else."""
+        self._homes[home].wal = MemoryWal(auto=True)
+        self._homes[home].recovered = {}
 
     # ---- as servers are reached -------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorProcess, IReactorTime
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorFDSet, IReactorProcess, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from dbnode.client.control import ControlFailed
 from dbnode.wire import Endpoint, ServerFile
 from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
+from lbnode.launchers.exits import Exits
 from lbnode.launchers.processes import Process, with_argument
 
 #: What the new process runs: a session of its own first, then twistd as its command line would.
@@ -69,6 +70,7 @@ class ProcessLauncher:
         self,
         clock: IReactorTime,
         processes: IReactorProcess,
+        readers: IReactorFDSet,
         directory: Path,
         secret: bytes,
         heartbeat: Callable[[Endpoint, float], Awaitable[None]],
@@ -82,6 +84,8 @@ class ProcessLauncher:
         self._heartbeat = heartbeat
         self._environment = dict(environment)
         self._times = times
+        self._ended: Callable[[str], None] = lambda home: None
+        self._exits = Exits(readers, lambda home: self._ended(home))
 
     def start(self, spec: ServerSpec) -> Deferred[ServerFile]:
         """See Launcher.start."""
@@ -89,9 +93,14 @@ class ProcessLauncher:
 
     def look(self, home: str) -> Deferred[ServerFile | None]:
         """See Launcher.look."""
-        found: Deferred[ServerFile | None] = Deferred()
-        found.callback(_running(self._directory / home))
-        return found
+        file = _running(self._directory / home)
+        if file is not None:
+            self._exits.watch(home, Process(file.pid, file.started_at))
+        return succeed(file)
+
+    def on_exit(self, ended: Callable[[str], None]) -> None:
+        """See Launcher.on_exit."""
+        self._ended = ended
 
     def stop(self, home: str) -> Deferred[None]:
         """See Launcher.stop."""

@@ -21,6 +21,9 @@ from lbnode.initialise import Initialisation, InitTimes
 from lbnode.launchers import ServerSpec
 from lbnode.launchers.memory import MemoryControl, MemoryLauncher, MemoryWatch
 from lbnode.layout import Layout
+from lbnode.membership import Change
+from lbnode.reshape import Reshape
+from lbnode.upkeep import Upkeep, UpkeepTimes
 from raftlog.link import Lane
 from raftlog.node import Node
 from raftlog.wal import MemoryWal, RecoveredGroup
@@ -103,6 +106,10 @@ class FusedLauncher:
         """See Launcher.stop."""
         return Deferred.fromCoroutine(self._fused(lambda: self._launcher.stop(home)))
 
+    def on_exit(self, ended: Callable[[str], None]) -> None:
+        """See Launcher.on_exit."""
+        self._launcher.on_exit(lambda home: None if self._fuse.burnt else ended(home))
+
     def destroy(self, home: str) -> Deferred[None]:
         """See Launcher.destroy."""
         return Deferred.fromCoroutine(self._fused(lambda: self._launcher.destroy(home)))
@@ -130,6 +137,24 @@ class FusedControl(MemoryControl):
         await self._fuse.step()
 
 
+class FusedWatch(MemoryWatch):
+    """A ReplicaWatch in the hands of such a balancer."""
+
+    def __init__(self, launcher: MemoryLauncher, fuse: Fuse) -> None:
+        super().__init__(launcher)
+        self._fuse = fuse
+
+    def reconfigure(self, change: Change) -> Deferred[str]:
+        """See ReplicaWatch.reconfigure."""
+        return Deferred.fromCoroutine(self._reconfigure(change))
+
+    async def _reconfigure(self, change: Change) -> str:
+        await self._fuse.step()
+        outcome = await super().reconfigure(change)
+        await self._fuse.step()
+        return outcome
+
+
 class FusedCatalog(CatalogGroup):
     """The catalog of such a balancer."""
 
@@ -155,9 +180,11 @@ class Balancer:
         self.node, self.failures = catalog.node, catalog.failures
         self.catalog = FusedCatalog(catalog.node, catalog.machine, "balancer")
         self.catalog.fuse = self.fuse
-        self.fleet = Fleet(
-            clock, FusedLauncher(launcher, self.fuse), FusedControl(launcher, self.fuse), self.catalog, FleetTimes()
-        )
+        fused = FusedLauncher(launcher, self.fuse)
+        self.fleet = Fleet(clock, fused, FusedControl(launcher, self.fuse), self.catalog, FleetTimes())
+        self.upkeep = Upkeep(clock, self.catalog, self.fleet, UpkeepTimes())
+        fused.on_exit(self.upkeep.ended)
+        self.watch = FusedWatch(launcher, self.fuse)
         initialisation = Initialisation(
             clock, self.catalog, self.fleet, lambda: MemoryWatch(launcher), InitTimes(deadline_seconds=60.0)
         )
@@ -165,8 +192,10 @@ class Balancer:
             clock,
             self.catalog,
             self.fleet,
+            self.upkeep,
             initialisation,
-            MemoryWatch(launcher),
+            Reshape(self.catalog, self.watch),
+            self.watch,
             self.layouts.append,
             ControllerTimes(),
         )

@@ -44,7 +44,9 @@ class ProcessLauncherTests(LauncherContract, TestCase):
     def with_times(self, times: LaunchTimes) -> ProcessLauncher:
         """Return another launcher on the same directory."""
         heartbeat = self.control.heartbeat
-        return ProcessLauncher(self.reactor, self.reactor, self.directory, SECRET, heartbeat, os.environ, times)
+        return ProcessLauncher(
+            self.reactor, self.reactor, self.reactor, self.directory, SECRET, heartbeat, os.environ, times
+        )
 
     async def destroy_all(self) -> None:
         """Leave no server behind."""
