@@ -219,6 +219,11 @@ class Node(Service):
                 f"replica {found.replica_id} of group {group_id} has applied entry {applied_index} "
                 f"but its log ends at {log.last_index()}"
             )
+        if applied_index < found.snapshot.index:
+            raise LostData(
+                f"replica {found.replica_id} of group {group_id} has applied entry {applied_index} "
+                f"but its log begins behind entry {found.snapshot.index}"
+            )
         self._recovered.pop(group_id)
         group = Group(
             group_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from raftlog.errors import LostData
 from raftlog.link import Lane
 from raftlog.messages import SnapshotAck, SnapshotChunk
 from raftlog.options import Limits
@@ -155,6 +156,19 @@ class SnapshotTests(SynchronousTestCase):
 
 
 class CompactionTests(SynchronousTestCase):
+    def test_state_machine_behind_the_log_is_refused(self) -> None:
+        """A state machine that was lost after its log was compacted can't be filled from that log (RAFT_RULES 10)."""
+        three = Three(limits=SMALL)
+        three.run(2)
+        for _ in range(50):
+            _ = three.network.nodes[three.leader()].propose(GROUP, LINE)
+            three.run(0.02)
+
+        node = three.crash("A")
+
+        self.assertRaises(LostData, node.open_group, GROUP, dict(three.peers), Journal())
+        self.assertEqual(node.recovered_ids, [GROUP])
+
     def test_compaction_waits_for_the_store(self) -> None:
         """Nothing is dropped from the log that the state machine has not on its disk (RAFT_RULES 8)."""
         three = Three({name: Undurable() for name in "ABC"}, SMALL)
