@@ -253,7 +253,7 @@ class Host:
                 self._links.remove_peer(name)
             for name, endpoint in cluster.servers.items():
                 if name != self.identity.name:
-                    self._links.set_peer(name, Endpoint(endpoint.host, endpoint.port))
+                    self._links.set_peer(name, endpoint)
         self.schema = schema
         self.config = StoredConfig(schema.to_json(), cluster)
         held = sorted(self.groups)

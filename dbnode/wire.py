@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from raftlog.link.identity import Endpoint as Endpoint  # part of the messages, so it is had from here too
 from raftlog.messages import ConfChangeV2, ConfState, RaftItem
 
 #: A value of a column: the JSON scalars. Integers are 64-bit signed.
@@ -248,13 +249,6 @@ encode_command = msgspec.msgpack.Encoder().encode
 decode_command: Callable[[bytes], Command] = msgspec.msgpack.Decoder(Command).decode
 
 # ---- the signed part of POST /config --------------------------------------------------------------------------
-
-
-class Endpoint(msgspec.Struct, frozen=True):
-    """Where something listens."""
-
-    host: str
-    port: int
 
 
 class GroupConfig(msgspec.Struct, frozen=True):

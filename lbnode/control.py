@@ -19,7 +19,6 @@ from lbnode.concurrent import together
 from lbnode.leaders import Handover
 from lbnode.membership import Change
 from raftlog.link import Connection, Lane
-from raftlog.link import Endpoint as LinkEndpoint
 
 #: How long a leader may take to say that it begins to hand over.
 _HAND_OVER_SECONDS = 1.0
@@ -64,7 +63,7 @@ class ReplicaWatch(Protocol):
 class WatchedLinks(Protocol):
     """What a watch needs of links (raftlog.link.Links)."""
 
-    def set_peer(self, name: str, endpoint: LinkEndpoint) -> None:
+    def set_peer(self, name: str, endpoint: Endpoint) -> None:
         """Dial a peer."""
 
     def remove_peer(self, name: str) -> None:
@@ -158,7 +157,7 @@ class LinkWatch(SharedWatch):
         for name in self._dialled - servers.keys():
             self._links.remove_peer(name)
         for name, endpoint in servers.items():
-            self._links.set_peer(name, LinkEndpoint(endpoint.host, endpoint.port))
+            self._links.set_peer(name, endpoint)
         self._dialled = set(servers)
         super().set_servers(servers)
 

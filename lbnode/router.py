@@ -160,7 +160,7 @@ class Router(Service):
         servers = tuple(shard.replicas.values())
         if previous is not None:
             previous.session.set_servers(servers)
-            return Route(shard, previous.ring.changed_to(servers), previous.session)
+            return Route(shard, previous.ring.changed_to(shard.readers), previous.session)
         ring = Ring.empty(salt=shard.shard, slots=self.options.slots, virtual_servers=self.options.virtual_servers)
         session = ShardSession(
             self._clock,
@@ -171,10 +171,10 @@ class Router(Service):
             servers=servers,
             options=self.options.session,
         )
-        return Route(shard, ring.changed_to(servers), session)
+        return Route(shard, ring.changed_to(shard.readers), session)
 
     def _dial(self, servers: Mapping[str, ServerAddress]) -> None:
-        peers = {name: Endpoint(address.link.host, address.link.port) for name, address in servers.items()}
+        peers = {name: address.link for name, address in servers.items()}
         for name in self._peers.keys() - peers.keys():
             self._directory.remove_peer(name)
         for name, endpoint in peers.items():

@@ -32,7 +32,6 @@ from dbnode.wire import (
     encode_items,
 )
 from raftlog.link import Connection, Identity
-from raftlog.link import Endpoint as LinkEndpoint
 from raftlog.link.links import Links
 
 SCHEMA = Schema(("id", "value"), ("Number", "String"))
@@ -86,7 +85,7 @@ class ProcessCluster:
         await self._configure()
         for name, found in self._endpoints.items():
             assert found.link is not None
-            self.links.set_peer(name, LinkEndpoint(found.link.host, found.link.port))
+            self.links.set_peer(name, found.link)
         self.links.watch(lambda name, lane: None, self.requests.dropped)
         self.links.startService()
         for group_id in self.group_ids:
@@ -118,10 +117,9 @@ class ProcessCluster:
         pool = HTTPConnectionPool(self._reactor, persistent=False)
         control = Control(self._reactor, HTTPClient(Agent(self._reactor, pool=pool)), _SECRET)
         links = {name: found.link for name, found in self._endpoints.items() if found.link is not None}
-        directory = {name: Endpoint(link.host, link.port) for name, link in links.items()}
         groups = [self._group(group_id) for group_id in self.group_ids]
         for name, found in self._endpoints.items():
-            told = ManagedConfig(_CLUSTER, 1, name, groups, directory, found.incarnation)
+            told = ManagedConfig(_CLUSTER, 1, name, groups, links, found.incarnation)
             await control.configure(found.http, SCHEMA.to_json(), told, PATIENCE_SECONDS)
 
     def _group(self, group_id: int) -> GroupConfig:

@@ -22,7 +22,6 @@ from dbnode.sessions import Rejected
 from dbnode.wire import STALE, UNAVAILABLE, Applied, Endpoint, Propose, Read, Refused, Reply, Request, Rows
 from lbnode.layout import Layout, ServerAddress, ShardLayout
 from lbnode.router import Router, RouterOptions
-from raftlog.link import Endpoint as LinkEndpoint
 
 STUDENTS = Schema(("Stud_id", "Stud_name", "Stud_marks"), ("Number", "String", "String"))
 
@@ -99,9 +98,9 @@ class MemoryDirectory:
     """A Directory that only remembers."""
 
     def __init__(self) -> None:
-        self.peers: dict[str, LinkEndpoint] = {}
+        self.peers: dict[str, Endpoint] = {}
 
-    def set_peer(self, name: str, endpoint: LinkEndpoint) -> None:
+    def set_peer(self, name: str, endpoint: Endpoint) -> None:
         """Remember an address."""
         self.peers[name] = endpoint
 
