@@ -28,6 +28,7 @@ from lbnode.concurrent import together
 from lbnode.control import ReplicaWatch
 from lbnode.fleet import Fleet
 from lbnode.leaders import handovers, leader_of
+from lbnode.refusals import launch_failed
 from lbnode.table import ServerRecord, Table
 
 
@@ -94,7 +95,7 @@ class Initialisation:
     async def _destroy(self, servers: Iterable[ServerRecord]) -> None:
         failures = await self._fleet.destroy(servers)
         if failures:
-            raise _failed("cannot be taken down", failures)
+            raise launch_failed("cannot be taken down", failures)
 
     # ---- preparing --------------------------------------------------------------------------------------------
 
@@ -109,10 +110,10 @@ class Initialisation:
     async def _prepare(self) -> None:
         failures = await self._fleet.start(self._target().servers.values())
         if failures:
-            raise _failed("could not be started", failures)
+            raise launch_failed("could not be started", failures)
         failures = await self._fleet.tell(self._target())
         if failures:
-            raise _failed("could not be configured", failures)
+            raise launch_failed("could not be configured", failures)
         watch = self._open_watch()
         try:
             await self._lead(self._target(), watch)
@@ -141,9 +142,3 @@ class Initialisation:
         await deferLater(self._clock, self._times.ask_seconds)
         statuses = await watch.ask(self._times.ask_seconds)
         return {status.replica_id: status for replicas in statuses.values() for status in replicas}
-
-
-def _failed(what: str, failures: dict[str, str]) -> ApiError:
-    server, reason = min(failures.items())
-    others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    return ApiError("start_failed", f"{server}{others} {what}: {reason}", status=503, retry_after_seconds=1)

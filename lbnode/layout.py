@@ -19,13 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ShardLayout:
-    """One shard: ids `low` up to but not including `low + size`; `replicas` maps replica ids to server names."""
+    """One shard: ids `low` up to but not including `low + size`; `replicas` maps replica ids to server names.
+
+    Replicas on `leaving` servers may still lead, but are about to go: nobody should be sent there to read.
+    """
 
     group_id: int
     shard: str
     low: int
     size: int
     replicas: Mapping[int, str]
+    leaving: frozenset[str] = frozenset()
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The servers to read from: those that stay, or all if none does."""
+        servers = tuple(self.replicas.values())
+        return tuple(server for server in servers if server not in self.leaving) or servers
 
     @property
     def high(self) -> int:

@@ -7,7 +7,7 @@ is a matching of shards to servers in which no server takes more than `room` sha
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -35,14 +35,23 @@ def leader_of(shard: ShardRecord, known: Mapping[int, ReplicaStatus]) -> Replica
     return max((one for one in claims if one.role == "leader"), key=lambda one: one.term, default=None)
 
 
-def handovers(shards: Sequence[ShardRecord], known: Mapping[int, ReplicaStatus]) -> list[Handover]:
-    """Return what would make the leaders even among the replicas that are `known` (by id) to be able to lead."""
+def handovers(
+    shards: Sequence[ShardRecord], known: Mapping[int, ReplicaStatus], without: Collection[str] = ()
+) -> list[Handover]:
+    """Return what would make the leaders even among the replicas that are `known` (by id) to be able to lead.
+
+    The servers `without` shall lead nothing that another can lead.
+    """
     leaders = {shard.group_id: leader_of(shard, known) for shard in shards}
     able, current, replica_on = {}, {}, {}
     for shard in shards:
         leader = leaders[shard.group_id]
         if leader is not None:
-            fit = {shard.replicas[id_]: id_ for id_ in shard.replicas if can_lead(shard, known.get(id_), leader)}
+            fit = {
+                server: id_
+                for id_, server in shard.replicas.items()
+                if server not in without and can_lead(shard, known.get(id_), leader)
+            }
             able[shard.group_id], replica_on[shard.group_id] = tuple(fit), fit
             current[shard.group_id] = shard.directory[leader.replica_id]
     wanted = spread_leaders(able, current)

@@ -57,6 +57,12 @@ def next_step(shard: ShardRecord, known: Mapping[int, ReplicaStatus], held: Coll
     return _Group(shard, leader, known, frozenset(held)).next_step()
 
 
+def is_filled(shard: ShardRecord, known: Mapping[int, ReplicaStatus], replica_ids: Collection[int]) -> bool:
+    """Tell whether a shard has a leader, and these replicas take part and hold nearly all that it holds."""
+    leader = leader_of(shard, known)
+    return leader is not None and _Group(shard, leader, known, frozenset()).is_filled(replica_ids)
+
+
 class _Group:
     """A shard's group as its leader and the others describe it."""
 
@@ -76,6 +82,9 @@ class _Group:
         return self._note_in_catalog() or (
             Waiting("a change of its members is under way") if self._is_joint else self._change()
         )
+
+    def is_filled(self, replica_ids: Collection[int]) -> bool:
+        return all(id_ in self._voters | self._learners and self._caught_up(id_) for id_ in replica_ids)
 
     def _note_in_catalog(self) -> Step | None:
         """Return what the catalog does not know yet. What a leader has applied is committed, so it stays true."""

@@ -17,21 +17,28 @@ def schema_of(table: Table) -> Schema:
 def layout_of(catalog: Catalog) -> Layout | None:
     """Return where everything is, None while there is no table.
 
-    Servers that never ran have no address; replicas that still join are nobody's to ask yet.
+    Servers that never ran have no address; replicas that still join are nobody's to ask yet. Servers that come or go
+    are there as long as an operation needs them.
     """
-    table = catalog.table
-    if table is None:
+    table, hosted = catalog.table, catalog.hosted
+    if table is None or hosted is None:
         return None
     return Layout(
         cluster_id=catalog.cluster_id,
         schema=schema_of(table),
-        shards=tuple(ShardLayout(s.group_id, s.shard, s.low, s.size, s.counting) for s in table.shards),
+        shards=tuple(_shard(shard) for shard in table.shards),
         servers={
             server.name: ServerAddress(server.link, server.http)
-            for server in table.servers.values()
+            for server in hosted.servers.values()
             if server.link is not None and server.http is not None
         },
     )
+
+
+def _shard(shard: ShardRecord) -> ShardLayout:
+    replicas = shard.counting
+    leaving = frozenset(server for id_, server in replicas.items() if id_ in shard.leaving)
+    return ShardLayout(shard.group_id, shard.shard, shard.low, shard.size, replicas, leaving)
 
 
 def config_of(catalog: Catalog, table: Table, server: ServerRecord) -> ManagedConfig:

@@ -1,8 +1,8 @@
-"""What a client is told when a shard cannot serve: 503 it was not done, 504 nobody can say (RAFT_RULES 41)."""
+"""What a client is told when shards or servers fail: 503 it was not done, 504 nobody can say (RAFT_RULES 41)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dbnode.client import OutcomeUnknown, RequestFailed
 from dbnode.errors import ApiError
@@ -43,3 +43,10 @@ def change_failed(shard: str, error: RequestFailed) -> ApiError:
         applied="unknown",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )
+
+
+def launch_failed(what: str, failures: Mapping[str, str]) -> ApiError:
+    """Return what a client is told when servers fail to do `what`; `failures` says why, by name."""
+    server, reason = min(failures.items())
+    others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    return ApiError("start_failed", f"{server}{others} {what}: {reason}", status=503, retry_after_seconds=1)

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from lbnode.leaders import spread_leaders
+from dbnode.wire import ReplicaStatus
+from lbnode.leaders import Handover, handovers, spread_leaders
+from lbnode.table import ShardRecord
 
 A1 = {
     "sh1": ("Server0", "Server3", "Server5"),
@@ -66,3 +68,16 @@ class SpreadLeadersTests(SynchronousTestCase):
         assert set(spread) == set(candidates)
         assert all(server in candidates[shard] for shard, server in spread.items())
         assert busiest(spread) == best
+
+
+class HandoverTests(SynchronousTestCase):
+    def test_servers_that_shall_not_lead(self) -> None:
+        """They hand over what others can lead, and keep what nobody else can."""
+        one, other = ShardRecord(1, "sh1", 0, 10, {1: "A", 2: "B"}), ShardRecord(2, "sh2", 10, 10, {3: "A"})
+        known = {
+            id_: ReplicaStatus(group, id_, role, 1, 1, "A", 9, 9, 9, 0)
+            for group, id_, role in ((1, 1, "leader"), (1, 2, "follower"), (2, 3, "leader"))
+        }
+
+        self.assertEqual(handovers([one], known), [])
+        self.assertEqual(handovers([one, other], known, without=["A"]), [Handover(1, "A", 2)])

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dbnode.wire import ReplicaStatus
 from lbnode.catalog import ForgetReplicas, ReplicasJoined
 from lbnode.leaders import Handover
-from lbnode.membership import Change, Step, Waiting, next_step
+from lbnode.membership import Change, Step, Waiting, is_filled, next_step
 from lbnode.table import ShardRecord
 from raftlog.confchange import Changer, restore
 from raftlog.messages import ConfChangeType, ConfChangeV2, ConfState
@@ -184,13 +184,16 @@ class ExampleTests(SynchronousTestCase):
         world.held = {4}
 
         added, waiting = world.step(), world.step()
+        filled = [is_filled(world.shard, world.known(), [4])]
         world.caught_up.add(4)
         ready = world.step()
+        filled.append(is_filled(world.shard, world.known(), [4]))
         world.held.clear()
 
         self.assertEqual(changes(added), [(ADD, 4)])
         self.assertIsInstance(waiting, Waiting)
         self.assertIsNone(ready)
+        self.assertEqual(filled, [False, True])
         self.assertEqual(changes(world.step()), [(PROMOTE, 4)])
 
     def test_replica_that_does_not_exist_yet(self) -> None:

@@ -5,9 +5,18 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.wire import Endpoint, GroupConfig
-from lbnode.catalog import Catalog, CommitOperation, RecordServer, apply
+from lbnode.catalog import (
+    BeginResize,
+    Catalog,
+    CommitOperation,
+    FinishOperation,
+    ForgetReplicas,
+    RecordServer,
+    apply,
+)
 from lbnode.first_steps import first_steps
 from lbnode.projection import config_of, layout_of
+from lbnode.resize import Resize
 from lbnode.test.test_catalog import ONE, applied
 
 
@@ -33,6 +42,19 @@ class LayoutTests(SynchronousTestCase):
         self.assertEqual(set(layout.servers), {"A", "B"})
         self.assertEqual(layout.servers["A"].link, Endpoint("A", 2))
         self.assertEqual(layout.schema.key, "Stud_id")
+
+    def test_while_it_shrinks(self) -> None:
+        """A server that goes can be reached, but is not to be read from, until its last replica has left."""
+        going = BeginResize("rm", Resize(going=("A",), added={2: ("C",)}, removed={2: (3,)}))
+        catalog = applied(FinishOperation(1), going, CommitOperation(2), to=made())
+
+        before, after = layout_of(catalog), layout_of(applied(ForgetReplicas(2, (3,)), to=catalog))
+
+        assert before is not None
+        assert after is not None
+        self.assertEqual((before.shards[1].replicas, before.shards[1].readers), ({4: "B", 3: "A"}, ("B",)))
+        self.assertEqual((set(before.servers), set(after.servers)), ({"A", "B"}, {"B"}))
+        self.assertEqual(after.shards[1].replicas, {4: "B"})
 
 
 class ConfigTests(SynchronousTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -265,6 +266,16 @@ class Layouts(RouterCase):
         self.begin_reads(50)
 
         self.assertEqual(set(self.asked(Read)), {"Server0", "Server1", "New"})
+
+    def test_nobody_reads_where_a_replica_leaves(self) -> None:
+        """A server that is about to go is asked for changes, which it may lead, but not for rows, unless all go."""
+        one = self.layout.shards[0]
+        for leaving, readers in (({"Server1"}, SERVERS - {"Server1"}), (SERVERS, SERVERS)):
+            shards = (dataclasses.replace(one, leaving=frozenset(leaving)), self.layout.shards[1])
+            self.router.configure(dataclasses.replace(self.layout, shards=shards))
+            self.shards.asked.clear()
+            self.begin_reads(100)
+            self.assertEqual(set(self.asked(Read)), readers)
 
     def test_stopping_gives_up_what_waits(self) -> None:
         """When the service stops every waiter hears of it, and new requests are refused."""
