@@ -39,8 +39,8 @@ class Injector:
         self._stopped: set[str] = set()
         #: What the faults showed to be wrong.
         self.problems: list[str] = []
-        #: What is the matter just now, "" if nothing is.
-        self.current = ""
+        #: What is the matter just now, and what was last; "" if nothing is, or was.
+        self.current = self.latest = ""
         self._strikes: dict[Kind, Callable[[Fault], Awaitable[None]]] = {
             Kind.KILL: self._kill_one,
             Kind.KILL_LEADER: self._kill_leader,
@@ -55,7 +55,7 @@ class Injector:
 
     async def strike(self, fault: Fault) -> None:
         """Carry out a fault; returns when all is well again, or does not become so in time."""
-        self.current = fault.kind
+        self.current = self.latest = fault.kind
         try:
             self._outages.place(await self._site.placement())
             await self._strikes[fault.kind](fault)

@@ -14,7 +14,7 @@ class Pauses:
     """
 
     def __init__(self, shards: Iterable[str]) -> None:
-        #: Seconds, by shard and by what was the matter when the pause ended.
+        #: Seconds, by shard and by the fault that a pause is put down to.
         self.longest_by_shard = dict.fromkeys(shards, 0.0)
         self.longest_by_fault: dict[str, float] = {}
         self._since: dict[str, float] = {}

@@ -70,7 +70,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"faults: {_counts(report.faults)}"
     yield f"requests: {_counts(report.outcomes)}"
     yield f"longest pause of each shard: {_pauses(report.pause_seconds_by_shard)}"
-    yield f"longest pause by what was the matter: {_pauses(report.pause_seconds_by_fault)}"
+    yield f"longest pause since each fault: {_pauses(report.pause_seconds_by_fault)}"
     yield f"acknowledged {report.acknowledged:,}, lost {len(report.lost):,}{_ids(report.lost)}"
     yield from (f"WRONG: clients saw, without a cause: {kind} ({count})" for kind, count in report.errors.items())
     yield from (f"WRONG: {problem}" for problem in [*report.problems, *report.replicas.problems])

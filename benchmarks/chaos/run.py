@@ -112,15 +112,12 @@ class Chaos:
         _ = await self._client("last").perform(whole)
 
     def _client(self, name: str) -> Client:
-        desk = Desk(
-            self._site.door,
-            self._keys,
-            self._history,
-            self._pauses,
-            self._clock,
-            lambda: self._injector.current or "no fault",
-        )
+        desk = Desk(self._site.door, self._keys, self._history, self._pauses, self._clock, self._matter)
         return Client(self._reactor, desk, name, steps(Random(f"{self._options.seed} {name}"), name, self._keys.slots))
+
+    def _matter(self) -> str:
+        """Return which fault a pause is put down to: the latest, which also has an aftermath."""
+        return self._injector.latest or "no fault"
 
     def _excuse(self, request: Request, invoked: float, returned: float) -> bool:
         return self._outages.excuse(self._keys.shards_of(request.low, request.high), invoked, returned)

@@ -10,12 +10,15 @@ from twisted.web.resource import Resource
 
 from benchmarks.workloads import Workload
 
+_NOT_FOUND = 404, {"status": "failure", "code": "not_found", "message": "<Error>", "applied": "no"}
+
 
 class FakeBalancer(Resource):
     """Holds one table in a dictionary, which every server shows as its replicas.
 
-    `layout` is the workload whose cluster it pretends to be. `lost` are ids that it acknowledges and forgets;
+    `layout` is the workload whose cluster it pretends to be. `lost` are ids whose changes it acknowledges and forgets;
     `refused` are ids that it refuses to write; `stray` is shown by the server of that name instead of its own rows.
+    While `old_rows` are set, reads are answered from them.
     """
 
     isLeaf = True  # noqa: N815 - Twisted's name
@@ -27,6 +30,7 @@ class FakeBalancer(Resource):
         self.lost: set[int] = set()
         self.refused: set[int] = set()
         self.stray: dict[str, dict[str, list[Any]]] = {}
+        self.old_rows: dict[int, dict[str, Any]] | None = None
 
     def render(self, request: Request) -> bytes:
         """Answer one request."""
@@ -43,11 +47,16 @@ class FakeBalancer(Resource):
         match route.split("/"):
             case ["GET ", "status"]:
                 wanted = self.layout.init_request()
-                return 200, {**wanted, "shards": [{**shard, "primary": "Server0"} for shard in wanted["shards"]]}
+                seen = {"primary": "Server0", "replicas": [{"state": "serving"}]}
+                return 200, {**wanted, "shards": [{**shard, **seen} for shard in wanted["shards"]]}
+            case ["GET ", "healthz" | "readyz" | "heartbeat"]:
+                return 200, {"status": "success"}
             case ["GET ", "primary_elect"]:
                 return 200, {**{shard.name: "Server0" for shard in self.layout.shards}, "status": "success"}
             case ["POST ", "write"]:
-                return self._write(body["data"][0])
+                return self._write(body["data"])
+            case ["PUT ", "update"]:
+                return self._update(body["Stud_id"], body["data"])
             case ["POST ", "read"]:
                 return 200, self._read(body["Stud_id"]["low"], body["Stud_id"]["high"])
             case ["DELETE ", "del"]:
@@ -56,21 +65,28 @@ class FakeBalancer(Resource):
                 return 200, {**self.stray.get(server, self._held(server)), "status": "success"}
         return 404, {"status": "failure", "code": "unknown_path", "message": f"<Error> {route}"}
 
-    def _write(self, row: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        row_id = row["Stud_id"]
-        if row_id in self.refused or row_id in self.rows:
+    def _write(self, rows: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+        new = {row["Stud_id"]: row for row in rows}
+        if new.keys() & self.refused or new.keys() & self.rows.keys():
             return 409, {"status": "failure", "code": "duplicate", "message": "<Error>", "applied": "no"}
+        self.rows |= {row_id: row for row_id, row in new.items() if row_id not in self.lost}
+        return 200, {"message": f"{len(rows)} Data entries added", "status": "success"}
+
+    def _update(self, row_id: int, data: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if row_id not in self.rows:
+            return _NOT_FOUND
         if row_id not in self.lost:
-            self.rows[row_id] = row
-        return 200, {"message": "1 Data entries added", "status": "success"}
+            self.rows[row_id] = {**self.rows[row_id], **data}
+        return 200, {"message": f"Data entry for Stud_id: {row_id} updated", "status": "success"}
 
     def _read(self, low: int, high: int) -> dict[str, Any]:
-        rows = [self.rows[row_id] for row_id in range(low, high + 1) if row_id in self.rows]
+        held = self.rows if self.old_rows is None else self.old_rows
+        rows = [held[row_id] for row_id in range(low, high + 1) if row_id in held]
         return {"shards_queried": ["sh1"], "data": rows, "status": "success"}
 
     def _delete(self, row_id: int) -> tuple[int, dict[str, Any]]:
         if self.rows.pop(row_id, None) is None:
-            return 404, {"status": "failure", "code": "not_found", "message": "<Error>", "applied": "no"}
+            return _NOT_FOUND
         message = f"Data entry with Stud_id:{row_id} removed from all replicas"
         return 200, {"message": message, "status": "success"}
 
