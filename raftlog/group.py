@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 QUIET_TICKS = 120
 #: Readies of one group handled in one turn; a busier group goes on in the next turn (RAFT_RULES 40).
 READIES_PER_TURN = 8
+#: Entries that a compaction drops in one turn, in a few milliseconds; a log of short ones holds hundreds of thousands.
+COMPACTED_PER_TURN_MAX = 4096
 
 _DECODE_CHANGE = msgspec.msgpack.Decoder(ConfChange).decode
 _DECODE_CHANGE_V2 = msgspec.msgpack.Decoder(ConfChangeV2).decode
@@ -452,12 +454,17 @@ class Group:
     def _compact_to(self, durable_index: int, keep_bytes: int) -> None:
         self._compacting = False
         # Nothing may go that the core has not been told to be applied.
-        index = min(durable_index, self.log.index_keeping(keep_bytes), self.raw.raft.log.applied)
-        if self._stopped or self._installing or index < self.log.first_index():
+        first = self.log.first_index()
+        last_now = first + COMPACTED_PER_TURN_MAX - 1
+        index = min(durable_index, self.log.index_keeping(keep_bytes, last_now), self.raw.raft.log.applied)
+        if self._stopped or self._installing or index < first:
             return
         term, conf_state = self.log.term(index), self.log.conf_state_at(index)
         self.log.compact(index, conf_state)
         self._write(Compacted(self.group_id, index, term, conf_state))
+        if index == last_now:
+            # The state machine answers in another turn, and by then has more on its disk.
+            self.compact(keep_bytes)
 
     def _fail_waiters(self, error: GroupError) -> None:
         waiters, self._waiters = self._waiters, {}

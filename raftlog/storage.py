@@ -184,13 +184,13 @@ class MemoryLog:
         self._conf_states = [(index, conf_state), *(known for known in self._conf_states if known[0] > index)]
         self._snapshot = Snapshot(index, term, conf_state)
 
-    def index_keeping(self, size_bytes: int) -> int:
-        """Return the index up to which entries can go if the newest `size_bytes` of them are to stay."""
+    def index_keeping(self, size_bytes: int, index_max: int) -> int:
+        """Return the index up to which entries can go if the newest `size_bytes` are to stay; at most `index_max`."""
         excess = self.size_bytes - size_bytes
         index = self._snapshot.index
         for entry in self._entries:
             excess -= entry_size(entry)
-            if excess < 0:
+            if excess < 0 or index == index_max:
                 break
             index = entry.index
         return index

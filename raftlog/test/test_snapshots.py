@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from raftlog import group
 from raftlog.errors import LostData
 from raftlog.link import Lane
 from raftlog.messages import SnapshotAck, SnapshotChunk
@@ -180,6 +181,39 @@ class CompactionTests(SynchronousTestCase):
         sizes = [wal.group_bytes(GROUP) for wal in three.wals.values()]
 
         self.assertTrue(all(size > 5000 for size in sizes), sizes)
+
+    def test_compaction_goes_on_in_another_turn(self) -> None:
+        """A turn drops so many entries at most, so that a log of many short ones holds up no heartbeat."""
+        self.patch(group, "COMPACTED_PER_TURN_MAX", 10)
+        machines: dict[str, Journal] = {name: Unhurried() for name in "ABC"}
+        three = Three(machines, SMALL)
+        three.run(2)
+        for _ in range(50):
+            _ = three.network.nodes[three.leader()].propose(GROUP, LINE)
+            three.run(0.02)
+        slow = machines["A"]
+        assert isinstance(slow, Unhurried)
+        replica = three.network.nodes["A"].open_groups()[0]
+
+        first_indexes = []
+        while slow.asked:
+            slow.asked.pop(0).callback(slow.applied_index)
+            first_indexes.append(replica.log.first_index())
+
+        self.assertEqual(first_indexes, [11, 21, 31, 41, 47])
+
+
+class Unhurried(Journal):
+    """A state machine that says what is on its disk when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Deferred[int]] = []
+
+    def make_durable(self) -> Deferred[int]:
+        """Leave it for later."""
+        self.asked.append(Deferred())
+        return self.asked[-1]
 
 
 class Undurable(Journal):
