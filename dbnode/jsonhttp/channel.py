@@ -115,6 +115,14 @@ class JsonChannel(HTTPChannel):
         self._unread_since = None
         super().resumeProducing()
 
+    def headerReceived(self, line: bytes) -> bool:  # noqa: N802 - twisted.web's own name
+        """Take a header; a length of thousands of digits, at which int() raises, is malformed like any other."""
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:
+            self._respondToBadRequestAndDisconnect()
+            return False
+
     def lineLengthExceeded(self, line: bytes) -> None:
         """Refuse a request line or header that is too long."""
         text = f"the request line or a header is longer than {self.MAX_LENGTH} bytes"
@@ -124,6 +132,8 @@ class JsonChannel(HTTPChannel):
         """Answer with an error before the request has come in completely, and read no further."""
         if self._refused_at is not None:
             return
+        # Whatever was asked for, nothing begins before all of the request is there.
+        error.applied = "no"
         self._refused_at = self.site.reactor.seconds()
         self.persistent = False
         transport = self._tcp()

@@ -7,7 +7,7 @@ it: `parse` never refuses anything (RFC 9112 decides there, not here).
 
 from __future__ import annotations
 
-from twisted.web.http import RESPONSES
+from http import HTTPStatus
 
 from dbnode.jsonhttp.answer import Response
 
@@ -19,6 +19,9 @@ _UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"trailer"))
 #: Names of headers as they were written, and in lower case; clients use few. Bounded, since clients choose them.
 _lower_names: dict[bytes, bytes] = {}
 _LOWER_NAMES_MAX = 1000
+#: More digits are no length that any limit allows; int() refuses thousands of them.
+_LENGTH_DIGITS_MAX = 18
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 def parse(data: bytes, head_bytes_max: int) -> tuple[dict[bytes, bytes], bytes] | None:
@@ -39,14 +42,14 @@ def parse(data: bytes, head_bytes_max: int) -> tuple[dict[bytes, bytes], bytes] 
     if not _UNUSUAL.isdisjoint(headers) or headers.get(b"connection", b"keep-alive").lower() != b"keep-alive":
         return None
     length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or int(length) != len(body):
+    if not length.isdigit() or len(length) > _LENGTH_DIGITS_MAX or int(length) != len(body):
         return None
     return headers, body
 
 
 def whole(response: Response, *further: tuple[bytes, bytes]) -> bytes:
     """Return the bytes of an answer, with further headers."""
-    lines = [b"HTTP/1.1 %d %s" % (response.status, RESPONSES.get(response.status, b"Unknown"))]
+    lines = [b"HTTP/1.1 %d %s" % (response.status, _REASONS.get(response.status, b"Unknown"))]
     lines += [b"%s: %s" % pair for pair in (*further, *response.headers)]
     lines += [b"Content-Length: %d" % len(response.body), b"", response.body]
     return b"\r\n".join(lines)

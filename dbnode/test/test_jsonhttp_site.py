@@ -154,6 +154,7 @@ class SiteTests(SynchronousTestCase):
         more = client.send(b"x" * 101)
 
         self.check_failure(reply, 413, "body_too_large")
+        self.assertEqual(reply.json["applied"], "no")
         self.assertEqual((more, reply.headers["Connection"], client.wire.half_closed), (b"", "close", True))
         self.web.clock.pump([1] * 5)
         self.assertTrue(client.aborted)
@@ -177,6 +178,7 @@ class SiteTests(SynchronousTestCase):
             b"G\xc3T /echo HTTP/1.1\r\n\r\n",
             b"POST /echo HTTP/1.1\r\nno colon\r\nHost: x\r\n\r\nGET /bug HTTP/1.1\r\n\r\n",
             b"POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            b"POST /echo HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
             b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"GET /echo HTTP/1.1\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
         ):
