@@ -6,8 +6,9 @@ Each endpoint checks its request, asks, and says the outcome in the contract's e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeAlias
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -43,6 +44,22 @@ from dbnode.wire import (
     Update,
     Write,
 )
+
+_Change: TypeAlias = Callable[["ServerApp", Headers, bytes], Awaitable[Response]]
+
+
+def _tells_applied(change: _Change) -> _Change:
+    """Complete a refusal that came before the shard was asked: nothing was applied."""
+
+    @wraps(change)
+    async def checked(self: ServerApp, headers: Headers, body: bytes) -> Response:
+        try:
+            return await change(self, headers, body)
+        except ApiError as error:
+            error.applied = error.applied or "no"
+            raise
+
+    return checked
 
 
 class ServerApp:
@@ -128,7 +145,10 @@ class ServerApp:
         shards = need(fields(decode_object(headers, body), "shards"), "shards")
         if not isinstance(shards, list):
             raise ApiError("bad_value", 'shards must be a list of names, such as ["sh1", "sh2"]')
-        return Streamed(self._copies([self._direct.group(shard) for shard in shards]))
+        groups = [self._direct.group(shard) for shard in shards]
+        if len({group.group_id for group in groups}) != len(groups):
+            raise ApiError("bad_value", "a shard is named twice; the answer has each once")
+        return Streamed(self._copies(groups))
 
     async def read(self, headers: Headers, body: bytes) -> Response | Streamed:
         """Return the rows of a range of one shard, by id; streamed if they are many."""
@@ -141,6 +161,7 @@ class ServerApp:
             return Response(200, b'{"data":[' + rows.data + b'],"status":"success"}')
         return Streamed(self._rest(group, rows.data, rows.next, high))
 
+    @_tells_applied
     async def write(self, headers: Headers, body: bytes) -> Response:
         """Store all rows or none."""
         given = fields(decode_object(headers, body), "shard", "data", "curr_idx")
@@ -156,6 +177,7 @@ class ServerApp:
             told["current_idx"] = current_index + result.count
         return json_response(told)
 
+    @_tells_applied
     async def update(self, headers: Headers, body: bytes) -> Response:
         """Change the columns given of one row."""
         schema = self._direct.table()
@@ -166,6 +188,7 @@ class ServerApp:
         _done(await self._direct.change(group, Update(key, changes)), schema, key)
         return _success(f"Data entry for {schema.key}:{key} updated")
 
+    @_tells_applied
     async def delete(self, headers: Headers, body: bytes) -> Response:
         """Remove one row."""
         schema = self._direct.table()

@@ -102,6 +102,14 @@ class EndpointTests(SynchronousTestCase):
         self.assertEqual(self.server.ask("POST", "/write", {"shard": "sh1", "data": "x"}).code, "bad_value")
         self.assertEqual(len(self.read(0, 9).json["data"]), 1)
 
+    def test_refusal_before_the_shard_was_asked(self) -> None:
+        """Every failure of a change says that nothing was applied, also if the request was never understood."""
+        for method, path in (("POST", "/write"), ("PUT", "/update"), ("DELETE", "/del")):
+            for told in ({}, {"shard": "sh9", "Stud_id": 1, "data": []}, {"shard": "sh1", "Stud_id": 1.5, "data": 1}):
+                reply = self.server.ask(method, path, told)
+
+                self.assertEqual(reply.json["applied"], "no", reply.body)
+
     def test_values_come_back_as_they_went_in(self) -> None:
         """Numbers, strings, booleans, null and any Unicode keep their kind."""
         values = [27, 27.0, "27", True, False, None, 2**63 - 1, "", 'a"|\n\\\U0001f600', "x" * 10_000, 1e-300]
@@ -150,6 +158,7 @@ class EndpointTests(SynchronousTestCase):
         self.check(self.server.ask("GET", "/copy", {"shards": []}), 200, {"status": "success"})
         self.check_refused(self.server.ask("GET", "/copy", {"shards": ["sh1", "sh9"]}), 404, "no_shard", "sh9")
         self.check_refused(self.server.ask("GET", "/copy", {"shards": "sh1"}), 400, "bad_value")
+        self.check_refused(self.server.ask("GET", "/copy", {"shards": ["sh1", "sh1"]}), 400, "bad_value", "twice")
 
     def test_update(self) -> None:
         """Only the columns given change, and the text has no blank after the colon."""
