@@ -18,7 +18,7 @@ from dbnode.errors import ApiError
 from dbnode.host import Host
 from dbnode.schema import Schema
 from dbnode.serving import Serving
-from dbnode.wire import OVERLOADED, GroupConfig, Operation, Read, Refused, Result, Rows
+from dbnode.wire import OVERLOADED, TOO_LARGE, GroupConfig, Operation, Read, Refused, Result, Rows
 
 #: Rows are fetched and written in pages of about this size.
 PAGE_BYTES = 1 << 20
@@ -122,6 +122,8 @@ class Direct:
 def _not_done(shard: str, error: RequestFailed) -> ApiError:
     text = f"shard {shard}: {error.text}"
     if isinstance(error, NotApplied):
+        if error.code == TOO_LARGE:
+            return ApiError("too_large", f"{text}; send it in parts", status=413, applied="no")
         code = "overloaded" if error.code == OVERLOADED else "unavailable"
         return ApiError(code, text, status=503, applied="no", retry_after_seconds=1)
     return ApiError("outcome_unknown", f"{text}; it may or may not be applied", status=504, applied="unknown")

@@ -16,6 +16,7 @@ from twisted.python import usage
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import Limits
 from dbnode.schema import Schema, schema_from_json
+from dbnode.wire import BODY_BYTES_LIMIT
 
 #: The names that the course's projects use for the same things. PORT is for a server alone (see ServerSettings).
 COURSE_NAMES: dict[str, tuple[str, ...]] = {
@@ -44,6 +45,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise ValueError(f"{text} is not at least 1")
+    return number
+
+
+def _body_bytes(text: str) -> int:
+    number = _positive(text)
+    if number > BODY_BYTES_LIMIT:
+        raise ValueError(f"{text} is above {BODY_BYTES_LIMIT}: a longer change would be no entry of a shard's log")
     return number
 
 
@@ -81,7 +89,7 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("link", None, None, "Where servers and balancers connect: a port on 127.0.0.1, or an endpoint", _endpoint),
     ("schema", None, None, "JSON schema for a POST /config without one, to a server alone", _schema),
     ("deadline", None, 10.0, "Seconds that a request may take", _seconds),
-    ("body-bytes-max", None, Limits().body_bytes_max, "Longest request body, in bytes", _positive),
+    ("body-bytes-max", None, Limits().body_bytes_max, "Longest request body, in bytes", _body_bytes),
     ("connections-max", None, Limits().connections_max, "Most HTTP connections at once", _positive),
 ]
 

@@ -27,6 +27,7 @@ from dbnode.wire import (
     NO_REPLICA,
     NOT_LEADER,
     OVERLOADED,
+    TOO_LARGE,
     UNAVAILABLE,
     Applied,
     LinkItem,
@@ -41,7 +42,7 @@ from dbnode.wire import (
     Statuses,
     Transfer,
 )
-from raftlog.errors import GroupError, InvalidChange, NotLeader, Overloaded, UnknownGroup
+from raftlog.errors import GroupError, InvalidChange, NotLeader, Overloaded, TooLarge, UnknownGroup
 from raftlog.messages import GroupMessage, RaftItem
 from raftlog.node import Node
 
@@ -150,6 +151,8 @@ class Serving:
             return self._refused(item.request_id, NO_REPLICA, str(error))
         if isinstance(error, Overloaded):
             return self._refused(item.request_id, OVERLOADED, str(error))
+        if isinstance(error, TooLarge):
+            return self._refused(item.request_id, TOO_LARGE, str(error))
         if isinstance(error, InvalidChange):
             return self._refused(item.request_id, INVALID, str(error))
         if isinstance(error, GroupError):

@@ -60,6 +60,12 @@ class Delete(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 Operation: TypeAlias = Write | Update | Delete
 
+#: The longest operation, encoded: with what a batch puts around it it fits into an entry (raftlog.options.Limits).
+OPERATION_BYTES_MAX = 31 << 20
+#: No body of a request may be allowed to be longer. MessagePack takes at most nine bytes for eight of JSON, so a body
+#: that is taken always becomes an operation that is taken.
+BODY_BYTES_LIMIT = 24 << 20
+
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """The unit of exactly-once: operations applied in order, in one entry.
@@ -221,6 +227,7 @@ NOT_LEADER = "not_leader"
 NO_REPLICA = "no_replica"
 UNAVAILABLE = "unavailable"  # no leader, no quorum, or not caught up, within the timeout
 OVERLOADED = "overloaded"
+TOO_LARGE = "too_large"  # more bytes than an entry of the log may have
 UNKNOWN_SESSION = "unknown_session"
 STALE_SEQUENCE = "stale_sequence"  # at or below what the session acknowledged
 LOST = "lost"  # the entry was proposed and its outcome is unknown here

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.python import usage
 
+from dbnode.wire import BODY_BYTES_LIMIT
 from lbnode.ring import SLOTS, VIRTUAL_SERVERS
 
 #: The names that the course's projects use for the same things.
@@ -25,6 +26,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise ValueError(f"{text} is not at least 1")
+    return number
+
+
+def _body_bytes(text: str) -> int:
+    number = _positive(text)
+    if number > BODY_BYTES_LIMIT:
+        raise ValueError(f"{text} is above {BODY_BYTES_LIMIT}: a longer change would be no entry of a shard's log")
     return number
 
 
@@ -56,8 +64,9 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("virtual-servers", None, VIRTUAL_SERVERS, "Places of each server on a ring", _positive),
     ("deadline", None, 10.0, "Seconds for which a request is held while its shard cannot serve it", _seconds),
     ("init-deadline", None, 180.0, "Seconds that an /init may take", _seconds),
+    ("resize-deadline", None, 600.0, "Seconds that an /add or /rm may take", _seconds),
     ("start-deadline", None, 30.0, "Seconds that a server may take until it answers", _seconds),
-    ("body-bytes-max", None, 16 << 20, "Longest request body, in bytes", _positive),
+    ("body-bytes-max", None, 16 << 20, "Longest request body, in bytes", _body_bytes),
     ("rows-max", None, 100_000, "Most rows in one /write", _positive),
     ("connections-max", None, 10_000, "Most client connections at once", _positive),
     ("queue-max", None, 20_000, "Most reads, and most changes of each shard, that may wait at once", _positive),

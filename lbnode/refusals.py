@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dbnode.client import OutcomeUnknown, RequestFailed
 from dbnode.errors import ApiError
-from dbnode.wire import OVERLOADED
+from dbnode.wire import OVERLOADED, TOO_LARGE
 
 #: A shard without a leader has one again after an election or two, which take less than this.
 RETRY_AFTER_SECONDS = 1
@@ -31,6 +31,8 @@ def read_failed(shard: str, error: RequestFailed) -> ApiError:
 
 def change_failed(shard: str, error: RequestFailed) -> ApiError:
     """Return what is known of a change that has no result; the answer's `applied` is `no` or `unknown`."""
+    if error.code == TOO_LARGE and not isinstance(error, OutcomeUnknown):
+        return ApiError("too_large", f"shard {shard}: {error.text}; send it in parts", status=413, applied="no")
     if not isinstance(error, OutcomeUnknown):
         refusal = read_failed(shard, error)
         refusal.applied = "no"

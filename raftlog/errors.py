@@ -29,6 +29,10 @@ class InvalidChange(GroupError):
     """The change of membership can't be applied to the configuration there is."""
 
 
+class TooLarge(GroupError):
+    """The proposal is larger than an entry may be; it was not taken into the log and never will be."""
+
+
 class Superseded(GroupError):
     """Another leader's entry was committed in the proposal's place: it was not and never will be applied."""
 

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from raftlog.diskwatch import DiskWatch
-from raftlog.errors import DiskStuck, LostData, Overloaded, UnknownGroup
+from raftlog.errors import DiskStuck, LostData, Overloaded, TooLarge, UnknownGroup
 from raftlog.group import Group, Installation, StateMachine, Turn
 from raftlog.link import Lane
 from raftlog.log import CommitBeyondLog
@@ -311,10 +311,12 @@ class Node(Service):
     # ---- requests ---------------------------------------------------------------------------------------------
 
     def propose(self, group_id: int, data: bytes) -> Deferred[Any]:
-        """Replicate `data`; see Group.propose. Fails with UnknownGroup if there is no replica here."""
+        """Replicate `data`; see Group.propose. Fails with UnknownGroup if there is no replica here, TooLarge."""
         group = self._groups.get(group_id)
         if group is None:
             return fail(UnknownGroup(f"no replica of group {group_id} here"))
+        if len(data) > self._limits.entry_bytes_max:
+            return fail(TooLarge(f"an entry of {len(data)} bytes; at most {self._limits.entry_bytes_max} are possible"))
         if self._wal.overloaded:
             return fail(Overloaded("too much waits for the disk"))
         if self._wal.free_bytes_low:

@@ -16,8 +16,10 @@ class Times(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True):
     """Bounds of every group: message and apply sizes in bytes, the window of appends in flight per follower."""
 
+    #: A larger proposal is refused. Half of a frame of the links: what could not be sent must never be in a log.
+    entry_bytes_max: int = 32 << 20
     message_bytes_max: int = 1 << 20
-    apply_bytes_max: int = 4 << 20
+    apply_bytes_max: int = 512 << 10
     uncommitted_bytes_max: int = 64 << 20
     inflight_messages_max: int = 64
     inflight_bytes_max: int = 16 << 20

@@ -22,6 +22,7 @@ from dbnode.wire import (
     NO_REPLICA,
     NOT_LEADER,
     STALE_SEQUENCE,
+    TOO_LARGE,
     UNAVAILABLE,
     UNKNOWN_SESSION,
     Applied,
@@ -41,7 +42,7 @@ PAUSE_SECONDS_MIN = 0.020
 PAUSE_SECONDS_MAX = 0.050
 
 #: Refusals that no other server and no later attempt would take back.
-_FINAL = frozenset((UNKNOWN_SESSION, STALE_SEQUENCE, INVALID))
+_FINAL = frozenset((UNKNOWN_SESSION, STALE_SEQUENCE, INVALID, TOO_LARGE))
 
 
 class Asker(Protocol):

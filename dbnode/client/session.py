@@ -24,7 +24,9 @@ from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed
 from dbnode.client.proposals import Asker, Proposal, Proposals
 from dbnode.client.requests import SWEEP_SECONDS
 from dbnode.wire import (
+    OPERATION_BYTES_MAX,
     OVERLOADED,
+    TOO_LARGE,
     UNAVAILABLE,
     UNKNOWN_SESSION,
     Applied,
@@ -39,8 +41,12 @@ _GRACE_SECONDS = 0.1
 
 
 class SessionOptions(msgspec.Struct, frozen=True):
-    """Bounds of one shard's pipeline. Operations beyond the queue fail at once as overloaded."""
+    """Bounds of one shard's pipeline. Operations beyond the queue fail at once as overloaded.
 
+    An operation of more than `operation_bytes_max` fails at once as too large.
+    """
+
+    operation_bytes_max: int = OPERATION_BYTES_MAX
     batch_operations_max: int = 512
     batch_bytes_max: int = 1 << 20
     batches_in_flight_max: int = 4
@@ -137,12 +143,15 @@ class ShardSession:
             return fail(NotApplied(UNAVAILABLE, "this client stops"))
         queued = _Queued(encode_command(operation), self._clock.seconds() + timeout_seconds)
         options = self._options
+        size = len(queued.encoded)
+        if size > options.operation_bytes_max:
+            text = f"the change has {size} bytes; at most {options.operation_bytes_max} are possible"
+            return fail(NotApplied(TOO_LARGE, text))
         full = len(self._queue) >= options.queue_operations_max
-        if full or self._queue_bytes + len(queued.encoded) > options.queue_bytes_max:
-            queued.outcome.errback(NotApplied(OVERLOADED, "too many changes wait for this shard already"))
-            return queued.outcome
+        if full or self._queue_bytes + size > options.queue_bytes_max:
+            return fail(NotApplied(OVERLOADED, "too many changes wait for this shard already"))
         self._queue.append(queued)
-        self._queue_bytes += len(queued.encoded)
+        self._queue_bytes += size
         if self._flush_call is None and len(self._in_flight) < options.batches_in_flight_max:
             self._flush_call = self._clock.callLater(0, self._flush_turn)
         if self._sweep_call is None:

@@ -8,8 +8,11 @@ from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
 from dbnode.client.proposals import RESENT_BYTES_MAX
 from dbnode.test.client_rig import GROUP, ClientRig, delete
 from dbnode.wire import (
+    BODY_BYTES_LIMIT,
     NOT_LEADER,
+    OPERATION_BYTES_MAX,
     OVERLOADED,
+    TOO_LARGE,
     UNAVAILABLE,
     UNKNOWN_SESSION,
     Applied,
@@ -22,7 +25,10 @@ from dbnode.wire import (
     Reply,
     Write,
     decode_command,
+    encode_command,
 )
+from raftlog.link.options import LinkOptions
+from raftlog.options import Limits
 
 
 class BatchTests(SynchronousTestCase):
@@ -108,6 +114,26 @@ class BatchTests(SynchronousTestCase):
             self.assertEqual(error.code, OVERLOADED)
             self.rig.settle()
             self.assertEqual(self.successResultOf(kept), Done())
+
+    def test_too_long_an_operation_fails_at_once(self) -> None:
+        """What would be no entry of a log is not sent; one byte less is."""
+        options = SessionOptions(operation_bytes_max=len(encode_command(delete(1))) - 1)
+        session = self.rig.session(options)
+
+        outcome = session.submit(delete(1), 10)
+
+        self.assertEqual(self.failureResultOf(outcome, NotApplied).value.code, TOO_LARGE)
+        self.rig.run(0.1)
+        self.assertEqual(self.leader.requests, [])
+
+    def test_longest_operation_is_an_entry_and_fits_into_a_frame(self) -> None:
+        """The bounds of operation, entry and frame leave room for what stands around each."""
+        around = 1 << 20
+
+        self.assertLess(BODY_BYTES_LIMIT * 9 // 8, OPERATION_BYTES_MAX)
+        self.assertLessEqual(OPERATION_BYTES_MAX + around, Limits().entry_bytes_max)
+        self.assertLess(Limits().entry_bytes_max + around, LinkOptions().frame_bytes_max)
+        self.assertLess(OPERATION_BYTES_MAX, SessionOptions().queue_bytes_max)
 
     def test_acknowledged_is_what_is_finished_without_a_gap(self) -> None:
         """A batch tells the shard up to which sequence results may be forgotten: never past one in flight."""

@@ -82,6 +82,7 @@ class OptionsTests(SynchronousTestCase):
             ("--deadline", "0"),
             ("--deadline", "x"),
             ("--body-bytes-max", "0"),
+            ("--body-bytes-max", "100000000"),
             ("--schema", "{"),
             ("--schema", "{}"),
         ):

@@ -13,7 +13,9 @@ from dbnode.test.server_rig import CLUSTER, NAMES, Server, ServerRig, group_of_a
 from dbnode.wire import (
     LINEARIZABLE,
     STALE,
+    TOO_LARGE,
     Duplicate,
+    Propose,
     Result,
     Status,
     Statuses,
@@ -25,6 +27,19 @@ from dbnode.wire import (
 from raftlog.link import Endpoint, Identity
 from raftlog.link.memory import MemoryLinks
 from raftlog.messages import HardState
+from raftlog.options import Limits
+
+
+class Replies:
+    """Where a test finds the replies to what it gives to a server."""
+
+    def __init__(self, found: list[Any]) -> None:
+        self._found = found
+
+    def send(self, item: Any) -> bool:
+        """Keep a reply."""
+        self._found.append(item)
+        return True
 
 
 class Balancer:
@@ -160,6 +175,17 @@ class ClusterTests(SynchronousTestCase):
             self.assertEqual((status.leader_server, status.row_count), (leader, 1))
             self.assertEqual(status.role, "leader" if name == leader else "follower")
             self.assertEqual(status.applied_index, status.commit_index)
+
+    def test_entry_that_could_never_be_sent(self) -> None:
+        """A command too large for the log is refused for good, and the shard goes on."""
+        command = b"x" * (Limits().entry_bytes_max + 1)
+        replies: list[Any] = []
+
+        leader = self.rig.leader().database
+        self.assertEqual(leader.serving.receive(Replies(replies), [Propose(9, 1, command, 1000)]), [])
+
+        self.assertEqual([(reply.code, reply.maybe_applied) for reply in replies], [(TOO_LARGE, False)])
+        self.assertEqual(self.balancer.write(1), Stored(1))
 
     def test_minority_refuses_reads_and_a_stale_one_is_answered(self) -> None:
         """Cut off from the others a replica proves nothing; what it has is given to who asks for no more."""

@@ -82,6 +82,7 @@ class OptionsTests(SynchronousTestCase):
             ("deadline", "inf"),
             ("port", "70000"),
             ("rows-max", "x"),
+            ("body-bytes-max", "100000000"),
         ):
             self.assertRaises(usage.UsageError, parsed, f"--{name}", text)
         error = self.assertRaises(usage.UsageError, parsed, NUM_SLOTS="many")

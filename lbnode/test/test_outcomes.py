@@ -7,12 +7,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import NotApplied, OutcomeUnknown
 from dbnode.errors import ApiError
-from dbnode.wire import OVERLOADED, UNAVAILABLE, Done, Duplicate, KeyReused, NotFound, Stored, Write
+from dbnode.wire import OVERLOADED, TOO_LARGE, UNAVAILABLE, Done, Duplicate, KeyReused, NotFound, Stored, Write
 from lbnode.outcomes import Outcome, delete_answer, update_answer, write_answer
 from lbnode.test.shards import STUDENTS
 
 GONE = NotApplied(UNAVAILABLE, "nobody leads")
 FULL = NotApplied(OVERLOADED, "too many changes wait")
+LARGE = NotApplied(TOO_LARGE, "the change has 40000000 bytes")
 UNKNOWN = OutcomeUnknown(UNAVAILABLE, "no answer in time")
 PARTS = [("sh1", Write(((1, "a"), (2, "b")))), ("sh2", Write(((5000, "c"),))), ("sh3", Write(((9000, "d"),)))]
 
@@ -30,7 +31,7 @@ class WriteAnswer(SynchronousTestCase):
         self.assertEqual(msgspec.json.decode(response.body)["message"], "3 Data entries added")
 
     def test_status_is_that_of_the_worst(self) -> None:
-        """504 goes before 503, 503 before 409, whatever the others did."""
+        """504 goes before 503, 503 before 413, that before 409, whatever the others did."""
         duplicate = Duplicate((9000,))
         for outcomes, status, code, applied in (
             ((Stored(2), Stored(1), duplicate), 409, "duplicate", "partial"),
@@ -39,13 +40,15 @@ class WriteAnswer(SynchronousTestCase):
             ((duplicate, GONE), 503, "no_quorum", "no"),
             ((duplicate, GONE, Stored(1)), 503, "no_quorum", "partial"),
             ((FULL,), 503, "overloaded", "no"),
+            ((LARGE,), 413, "too_large", "no"),
+            ((LARGE, duplicate, Stored(1)), 413, "too_large", "partial"),
             ((UNKNOWN,), 504, "outcome_unknown", "unknown"),
             ((GONE, UNKNOWN, duplicate), 504, "outcome_unknown", "unknown"),
             ((Stored(2), UNKNOWN, Stored(1)), 504, "outcome_unknown", "unknown"),
         ):
             error = self.fail(*outcomes)
             self.assertEqual((error.status, error.code, error.applied), (status, code, applied), outcomes)
-            self.assertEqual(error.retry_after_seconds, None if status == 409 else 1)
+            self.assertEqual(error.retry_after_seconds, None if status < 500 else 1)
 
     def test_report_for_each_shard(self) -> None:
         """`shards` says which ids were stored, refused or unknown, `ids` which exist already."""

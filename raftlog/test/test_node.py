@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.errors import InvalidChange, LeadershipLost, LostData, NotLeader, Unavailable, UnknownGroup
+from raftlog.errors import InvalidChange, LeadershipLost, LostData, NotLeader, TooLarge, Unavailable, UnknownGroup
 from raftlog.messages import ConfChangeSingle, ConfChangeType, ConfChangeV2, GroupMessage
+from raftlog.options import Limits
 from raftlog.test.three import GROUP, Journal, SlowJournal, Three
 
 
@@ -39,6 +40,21 @@ class NodeTests(SynchronousTestCase):
         failure = self.failureResultOf(self.three.network.nodes[follower].propose(GROUP, b"x"), NotLeader)
 
         self.assertEqual(failure.value.leader_id, leader_id)
+
+    def test_proposal_that_could_never_be_sent(self) -> None:
+        """An entry above the limit is refused at once and is in no log; the next one is taken."""
+        three = Three(limits=Limits(entry_bytes_max=100))
+        three.run(2)
+        leader = three.network.nodes[three.leader()]
+        last_index = leader.status(GROUP).last_index
+
+        refused = leader.propose(GROUP, b"x" * 101)
+        taken = leader.propose(GROUP, b"y" * 100)
+        three.run(0.1)
+
+        self.assertFalse(self.failureResultOf(refused, TooLarge).value.maybe_applied)
+        self.successResultOf(taken)
+        self.assertEqual(leader.status(GROUP).last_index, last_index + 1)
 
     def test_read_on_every_replica_sees_what_was_acknowledged(self) -> None:
         """ReadIndex fires on any replica, only after everything acknowledged before is applied there."""
