@@ -29,14 +29,15 @@ from lbnode.table import ServerRecord, Table
 class UpkeepTimes(msgspec.Struct, frozen=True):
     """How often a server is looked at, and how patient its keeper is.
 
-    A server counts as failed after `tries_max` starts in vain. `steady_seconds` of running make its deaths forgotten.
+    A server counts as failed after more than `tries_max` deaths and starts in vain; `steady_seconds` of running make
+    them forgotten.
     """
 
     look_seconds: float = 1.0
     pause_seconds_min: float = 0.5
     pause_seconds_max: float = 30.0
     tries_max: int = 6
-    steady_seconds: float = 30.0
+    steady_seconds: float = 10.0
     #: How long a process may be silent until it is stopped by force and started again.
     hung_seconds: float = 60.0
     #: How long a server's data must be gone, and its shards live without it, until it begins anew; several elections.
@@ -192,7 +193,7 @@ class _Keeper:
             self._was_up = False
             if now_seconds - self._up_since_seconds >= self._times.steady_seconds:
                 self._deaths = 0
-            self._died()
+            self._died(server, "it ended each time")
         if now_seconds < self._next_start_seconds:
             return
         try:
@@ -200,20 +201,20 @@ class _Keeper:
         except LostHome:
             await self._begin_anew(server)
         except LaunchFailed as failed:
-            self._died()
-            if self._deaths > self._times.tries_max:
-                self._upkeep.fleet.note(server, "failed", f"started {self._deaths} times in vain: {failed}")
+            self._died(server, str(failed))
         else:
             self._upkeep.respawns += 1
             self._is_up()
             self._poked = True
 
-    def _died(self) -> None:
+    def _died(self, server: ServerRecord, reason: str) -> None:
         """Plan the next start: at once after the first death, later after each further one."""
         times = self._times
         pause_seconds = times.pause_seconds_min * 2 ** min(self._deaths - 1, 16) if self._deaths else 0.0
         self._next_start_seconds = self._clock.seconds() + min(pause_seconds, times.pause_seconds_max)
         self._deaths += 1
+        if self._deaths > times.tries_max:
+            self._upkeep.fleet.note(server, "failed", f"started {self._deaths} times in vain: {reason}")
 
     # ---- without its data ---------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
@@ -112,7 +112,14 @@ class Control:
         except TimeoutError:
             raise ControlFailed("unreachable", f"no answer within {timeout_seconds:g} seconds") from None
         except _UNREACHABLE as error:
+            if _is_late(error):
+                raise ControlFailed("unreachable", f"no answer within {timeout_seconds:g} seconds") from None
             raise ControlFailed("unreachable", str(error) or type(error).__name__) from error
+
+
+def _is_late(error: Exception) -> bool:
+    """Tell whether a request ended because it was cancelled at its deadline, which the client wraps in a list."""
+    return any(reason.check(CancelledError) for reason in getattr(error, "reasons", ()))
 
 
 async def _refusal(response: Any) -> ControlFailed:
