@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,6 +47,10 @@ WAL_BYTES_MAX = 16 << 20
 #: Commits between two looks at the length of the WAL.
 COMMITS_PER_LOOK = 64
 
+#: Tells the files of imports apart: one that was given up may be removed when the next one is under way already, and
+#: so may the last one of a replica that was destroyed when its shard has another replica here.
+_import_numbers = count(1)
+
 
 class SqliteStore:
     """A SnapshotStore in the file `path`, whose directory must exist."""
@@ -53,7 +58,6 @@ class SqliteStore:
     def __init__(self, path: Path, schema: Schema, run_in_thread: RunInThread) -> None:
         self._path = path
         self._wal_path = path.with_name(path.name + "-wal")
-        self._import_path = path.with_name(path.name + ".import")
         self._schema = schema
         self._run_in_thread = run_in_thread
         self._statements = Statements(schema)
@@ -74,7 +78,8 @@ class SqliteStore:
     def open(self) -> Image:
         """Open or create the file, and return what the machine needs."""
         try:
-            self._import_path.unlink(missing_ok=True)
+            for left in self._imports():
+                left.unlink(missing_ok=True)
             self._connection = connect(self._path)
             self._statements.prepare(self._connection, self._path, "WAL")
             image = self._statements.image(self._connection)
@@ -139,17 +144,19 @@ class SqliteStore:
     def begin_import(self) -> Import:
         """Begin to fill a new file beside the store's."""
         reader = SnapshotReader(self._schema)
-        return SqliteImport(self._import_path, self._statements, reader, self._run_in_thread, self._swap)
+        path = self._path.with_name(f"{self._path.name}.import{next(_import_numbers)}")
+        return SqliteImport(path, self._statements, reader, self._run_in_thread, self._swap)
 
     def _opened(self) -> sqlite3.Connection:
-        assert self._connection is not None, f"{self._path} is not open"
+        if self._connection is None:
+            raise StoreError(f"{self._path} is closed, or another replica's copy is taking its place")
         return self._connection
 
     def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
         return self._lock.run(self._run_in_thread, lambda: self._with_thread_connection(work))
 
     def _with_thread_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        assert self._connection is not None, f"{self._path} is not open"
+        self._opened()
         try:
             if self._thread_connection is None:
                 self._thread_connection = connect(self._path)
@@ -201,9 +208,13 @@ class SqliteStore:
 
     def _remove_files(self) -> None:
         shared_memory = self._path.with_name(self._path.name + "-shm")
-        for path in (self._wal_path, shared_memory, self._import_path, self._path):
+        for path in (self._wal_path, shared_memory, *self._imports(), self._path):
             path.unlink(missing_ok=True)
         sync_directory(self._path.parent)
+
+    def _imports(self) -> list[Path]:
+        """Return the files of imports, at work or left by a crash."""
+        return list(self._path.parent.glob(f"{self._path.name}.import*"))
 
     def _begin_export(self, chunk_bytes: int) -> SqliteExport:
         return begin_export(self._path, self._statements, chunk_bytes, self._run_in_thread, self._exports.discard)
@@ -212,15 +223,15 @@ class SqliteStore:
         self._exports.add(export)
         return export
 
-    def _swap(self) -> Deferred[Image]:
-        closed = self.close().addCallback(lambda _: self._run_in_thread(self._replace_file))
+    def _swap(self, imported: Path) -> Deferred[Image]:
+        closed = self.close().addCallback(lambda _: self._run_in_thread(lambda: self._replace_file(imported)))
         return closed.addBoth(self._reopen)
 
-    def _replace_file(self) -> None:
+    def _replace_file(self, imported: Path) -> None:
         # SQLite would play a WAL left by the old file into the new one. After a clean close there is none.
         if self._wal_path.exists():
             raise StoreError(f"{self._wal_path} could not be emptied; the copy cannot take the store's place")
-        os.replace(self._import_path, self._path)
+        os.replace(imported, self._path)
         sync_directory(self._path.parent)
 
     def _reopen(self, replaced: Failure | None) -> Image:

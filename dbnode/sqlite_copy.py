@@ -79,7 +79,7 @@ def begin_export(
 
 
 class SqliteImport:
-    """An Import into the file `path`, which `swap` puts in the store's place."""
+    """An Import into the file `path`, which belongs to it alone and which `swap` puts in the store's place."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class SqliteImport:
         statements: Statements,
         reader: SnapshotReader,
         run_in_thread: RunInThread,
-        swap: Callable[[], Deferred[Image]],
+        swap: Callable[[Path], Deferred[Image]],
     ) -> None:
         self._path = path
         self._statements = statements
@@ -95,18 +95,20 @@ class SqliteImport:
         self._run_in_thread = run_in_thread
         self._swap = swap
         self._connection: sqlite3.Connection | None = None
+        #: `abort` may be called while a chunk is being written.
+        self._lock = DeferredLock()
 
     def write(self, chunk: bytes) -> Deferred[None]:
         """Take the next chunk."""
-        return self._run_in_thread(lambda: self._write(chunk))
+        return self._lock.run(self._run_in_thread, lambda: self._write(chunk))
 
     def finish(self) -> Deferred[Image]:
         """Complete the file and swap it in."""
-        return self._run_in_thread(self._complete).addCallback(lambda _: self._swap())
+        return self._lock.run(self._run_in_thread, self._complete).addCallback(lambda _: self._swap(self._path))
 
     def abort(self) -> Deferred[None]:
         """Remove the file."""
-        return self._run_in_thread(self._remove)
+        return self._lock.run(self._run_in_thread, self._remove)
 
     def _write(self, chunk: bytes) -> None:
         changes = self._reader.read(chunk)

@@ -105,7 +105,7 @@ class Import(Protocol):
         """
 
     def abort(self) -> Deferred[None]:
-        """Drop what was written; the store stays as it is."""
+        """Drop what was written, also in the middle of a `write`; the store stays as it is."""
 
 
 class SnapshotStore(Store, Protocol):
@@ -115,4 +115,7 @@ class SnapshotStore(Store, Protocol):
         """Begin a copy of what is committed now; commits go on meanwhile. Chunks are about `chunk_bytes` long."""
 
     def begin_import(self) -> Import:
-        """Begin to replace the content. One at a time; the store goes on as it is until `finish`."""
+        """Begin to replace the content; the store goes on as it is until `finish`.
+
+        One at a time, but one that was given up need not be gone yet.
+        """

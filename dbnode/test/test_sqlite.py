@@ -132,7 +132,7 @@ class Files(SqliteTestCase):
         """All files of a store go, also what an interrupted import left."""
         store = self.opened()
         store.commit(wrote(1, (1, "a", 1)))
-        (self.directory / "7.sqlite.import").touch()
+        (self.directory / "7.sqlite.import1").touch()
 
         self.successResultOf(store.destroy())
 
@@ -389,6 +389,66 @@ class Imports(SqliteTestCase):
 
         self.assertEqual(self.loaded(store, [1, 9]), {1: (1, "old", 1)})
         store.commit(wrote(2, (2, "goes on", 1), row_count=2))
+
+    def test_one_that_was_given_up_is_removed_late(self) -> None:
+        """An import whose predecessor goes away only now, in another thread, loses nothing to it."""
+        thread = ThreadOnCall()
+        store = self.opened(thread)
+        first, second = store.begin_import(), store.begin_import()
+        done: list[Deferred[Any]] = [first.write(self.chunks[0]), first.abort(), second.write(self.chunks[0])]
+
+        thread.run()
+        # Of the two that wait now, the removal comes last.
+        thread.waiting.reverse()
+        thread.run()
+        thread.run()
+        done += [second.write(chunk) for chunk in self.chunks[1:]]
+        done.append(second.finish())
+        while thread.waiting:
+            thread.run()
+
+        for step in done:
+            self.successResultOf(step)
+        self.assertEqual(self.loaded(store, [9]), {9: (9, "new", 9)})
+        self.successResultOf(self.closed(store, thread))
+        self.assertEqual([path.name for path in self.directory.iterdir()], ["7.sqlite"])
+
+    def closed(self, store: SqliteStore, thread: ThreadOnCall) -> Deferred[None]:
+        """Close a store."""
+        closed = store.close()
+        while thread.waiting:
+            thread.run()
+        return closed
+
+    def test_reads_meanwhile(self) -> None:
+        """While the files change places a read fails as the world's fault, so that another replica is asked."""
+        thread = ThreadOnCall()
+        store = self.opened(thread)
+        incoming = store.begin_import()
+        for chunk in self.chunks:
+            written = incoming.write(chunk)
+            thread.run()
+            self.successResultOf(written)
+
+        finished = incoming.finish()
+        thread.run()  # the copy is complete,
+        thread.run()  # and the old file is closed
+
+        self.assertRaises(StoreError, store.scan, 0, 9, 0, 0)
+        thread.run()
+        self.successResultOf(finished)
+        self.assertEqual(self.loaded(store, [9]), {9: (9, "new", 9)})
+
+    def test_what_a_crash_left_is_removed(self) -> None:
+        """The file of an import that never ended goes at the next start."""
+        store = self.opened()
+        self.successResultOf(store.begin_import().write(self.chunks[0]))
+        crashed = self.crash()
+        self.assertEqual(len(list(crashed.parent.glob("*.import*"))), 1)
+
+        self.opened(path=crashed)
+
+        self.assertEqual(list(crashed.parent.glob("*.import*")), [])
 
     def test_ends_copies_that_run(self) -> None:
         """A copy going out when another comes in is ended with an error, not continued on other rows."""
