@@ -15,7 +15,6 @@ from twisted.internet.task import deferLater
 
 from benchmarks.chaos.faults import Fault, Kind
 from benchmarks.chaos.outages import Outages
-from benchmarks.chaos.revive import revive
 from benchmarks.chaos.site import Site
 from benchmarks.door import UnexpectedAnswerError, UnreachableError
 from benchmarks.process import StartError
@@ -72,16 +71,16 @@ class Injector:
     # ---- the faults -------------------------------------------------------------------------------------------
 
     async def _kill_one(self, fault: Fault) -> None:
-        await self._kill([fault.choose(self._site.servers())], fault)
+        await self._kill([fault.choose(self._site.servers())])
 
     async def _kill_leader(self, fault: Fault) -> None:
-        await self._kill([await self._leader(fault)], fault)
+        await self._kill([await self._leader(fault)])
 
     async def _kill_majority(self, fault: Fault) -> None:
         placed = await self._site.placement()
         shard = fault.choose({shard for shards in placed.values() for shard in shards})
         holders = fault.order([server for server, shards in placed.items() if shard in shards])
-        await self._kill(holders[: len(holders) // 2 + 1], fault, f"most of {shard}: ")
+        await self._kill(holders[: len(holders) // 2 + 1], f"most of {shard}: ")
 
     async def _kill_balancer(self, fault: Fault) -> None:
         assert self._site.own is not None
@@ -140,11 +139,11 @@ class Injector:
         leaders = await self._site.door.leaders()
         return leaders[fault.choose(leaders)] or fault.choose(self._site.servers())
 
-    async def _kill(self, names: list[str], fault: Fault, why: str = "") -> None:
+    async def _kill(self, names: list[str], why: str = "") -> None:
         self._say(f"kill -9 {why}{', '.join(names)}")
         self._outages.down(names)
         self._signal(names, signal.SIGKILL)
-        _ = await together([self._back(names), revive(self._reactor, self._site.own, names, fault.hold_seconds)])
+        await self._back(names)
 
     async def _pause(self, name: str, fault: Fault) -> None:
         self._say(f"pause {name} for {fault.hold_seconds:.1f} s")

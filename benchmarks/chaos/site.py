@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,21 +53,20 @@ class Site:
         return placed
 
     async def all_serving(self) -> bool:
-        """Return whether the balancer sees every replica serving."""
+        """Return whether the balancer sees every replica serving, and has nothing to do about any."""
         with suppress(UnreachableError):
-            status = await self.door.json("GET", "/status")
-            return all(replica["state"] == "serving" for shard in status["shards"] for replica in shard["replicas"])
+            shards = (await self.door.json("GET", "/status"))["shards"]
+            states = {replica["state"] for shard in shards for replica in shard["replicas"]}
+            return states == {"serving"} and not any(shard["doing"] for shard in shards)
         return False
 
     async def kinds(self) -> list[Kind]:
         """Return the faults that can be done to this cluster."""
-        return [*self._simple_kinds(), *([Kind.WIPE, Kind.RESIZE] if await self._heals_itself() else [])]
+        impossible = set() if self.own is not None else {Kind.KILL_BALANCER, Kind.KILL_EVERYTHING}
+        if not await self._resizes():
+            impossible.add(Kind.RESIZE)
+        return [kind for kind in Kind if kind not in impossible]
 
-    def _simple_kinds(self) -> Iterator[Kind]:
-        yield from (Kind.KILL, Kind.KILL_LEADER, Kind.KILL_MAJORITY, Kind.PAUSE, Kind.PAUSE_LEADER)
-        if self.own is not None:
-            yield from (Kind.KILL_BALANCER, Kind.KILL_EVERYTHING)
-
-    async def _heals_itself(self) -> bool:
-        """Return whether the balancer replaces what was lost: the one that does so knows /add, which refuses this."""
+    async def _resizes(self) -> bool:
+        """Return whether the balancer can add and remove servers: then it knows /add, which refuses this."""
         return (await self.door.ask("POST", "/add", {})).status == 400

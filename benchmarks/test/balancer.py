@@ -47,7 +47,7 @@ class FakeBalancer(Resource):
         match route.split("/"):
             case ["GET ", "status"]:
                 wanted = self.layout.init_request()
-                seen = {"primary": "Server0", "replicas": [{"state": "serving"}]}
+                seen = {"primary": "Server0", "doing": "", "replicas": [{"state": "serving"}]}
                 return 200, {**wanted, "shards": [{**shard, **seen} for shard in wanted["shards"]]}
             case ["GET ", "healthz" | "readyz" | "heartbeat"]:
                 return 200, {"status": "success"}
