@@ -6,7 +6,7 @@ of (headers, body), so that the hot ones can be served without Klein (`direct`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
 from klein import Klein
@@ -20,7 +20,17 @@ from lbnode.metrics import Metrics
 from lbnode.replica_rows import read_server
 from lbnode.router import Router
 from lbnode.state import ClusterState
-from lbnode.wire import InitLimits, InitRequest, parse_init
+from lbnode.wire import (
+    AddRequest,
+    InitLimits,
+    InitRequest,
+    RemoveRequest,
+    parse_add,
+    parse_init,
+    parse_remove,
+    servers_added,
+    servers_removed,
+)
 
 
 class Controller(Protocol):
@@ -28,6 +38,12 @@ class Controller(Protocol):
 
     def init(self, request: InitRequest) -> Awaitable[None]:
         """Make the table that is asked for; returns once it serves, raises ApiError if it was not made."""
+
+    def add(self, request: AddRequest) -> Awaitable[tuple[int, Sequence[str]]]:
+        """Add servers and shards; returns how many servers there are then, and the names of the new ones."""
+
+    def remove(self, request: RemoveRequest) -> Awaitable[tuple[int, Sequence[str]]]:
+        """Remove servers; returns how many are left, and the names of those that went."""
 
     def state(self) -> Awaitable[ClusterState]:
         """Return the cluster as it is now."""
@@ -86,6 +102,14 @@ class BalancerApp:
     def _init(self, request: Request) -> Deferred[None] | None:
         return self._answer(request, "init", self.init)
 
+    @app.route("/add", methods=["POST"])
+    def _add(self, request: Request) -> Deferred[None] | None:
+        return self._answer(request, "add", self.add)
+
+    @app.route("/rm", methods=["DELETE", "POST"])
+    def _rm(self, request: Request) -> Deferred[None] | None:
+        return self._answer(request, "rm", self.remove)
+
     @app.route("/status", methods=["GET"])
     def _status(self, request: Request) -> Deferred[None] | None:
         return self._answer(request, "status", self.status)
@@ -119,6 +143,16 @@ class BalancerApp:
         """Make the table."""
         await self._controller.init(parse_init(headers, body, self._limits))
         return json_response({"message": "Configured Database", "status": "success"})
+
+    async def add(self, headers: Headers, body: bytes) -> Response:
+        """Add servers and shards."""
+        key = self._router.routes().schema.key
+        return Response(200, servers_added(*await self._controller.add(parse_add(headers, body, key, self._limits))))
+
+    async def remove(self, headers: Headers, body: bytes) -> Response:
+        """Remove servers."""
+        self._router.routes()  # before /init there is nothing to remove, whatever is asked for
+        return Response(200, servers_removed(*await self._controller.remove(parse_remove(headers, body))))
 
     async def status(self, headers: Headers, body: bytes) -> Response:
         """Tell everything about the cluster."""

@@ -27,7 +27,9 @@ from lbnode.hot import DataRequests
 from lbnode.initialise import Initialisation, InitTimes
 from lbnode.launchers import Launcher
 from lbnode.metrics import Metrics
+from lbnode.operations import Operations
 from lbnode.reshape import Reshape
+from lbnode.resizing import ResizeTimes, Resizing
 from lbnode.router import Router, RouterOptions
 from lbnode.upkeep import Upkeep, UpkeepTimes
 from lbnode.wire import InitLimits
@@ -48,6 +50,7 @@ class BalancerSettings(msgspec.Struct, frozen=True):
 
     router: RouterOptions
     init: InitTimes
+    resize: ResizeTimes
     rows_max: int
     fleet: FleetTimes = FleetTimes()
     upkeep: UpkeepTimes = UpkeepTimes()
@@ -91,12 +94,17 @@ class Balancer:
         launcher.on_exit(upkeep.ended)
         watch = SharedWatch(self._requests)
         reshape = Reshape(catalog, watch)
+        limits = InitLimits()
         self.controller = Controller(
             clock,
             catalog,
             fleet,
             upkeep,
-            Initialisation(clock, catalog, fleet, open_watch, settings.init),
+            Operations(
+                catalog,
+                Initialisation(clock, catalog, fleet, open_watch, settings.init),
+                Resizing(clock, catalog, fleet, watch, reshape.doing, rng, limits, settings.resize),
+            ),
             reshape,
             watch,
             self.router.configure,
@@ -115,7 +123,7 @@ class Balancer:
             counters[(f"shardlb_membership_{kind}s", text)] = partial(reshape.steps.__getitem__, kind)
         metrics = Metrics(clock.seconds, gauges, counters)
         data = DataRequests(self.router, rows_max=settings.rows_max)
-        self.app = BalancerApp(self.controller, self.router, data, metrics, InitLimits())
+        self.app = BalancerApp(self.controller, self.router, data, metrics, limits)
 
     async def open(self, cluster_id: str) -> None:
         """Open the catalog and route to what it holds; requests can be taken from now on."""

@@ -17,24 +17,22 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from dbnode.errors import ApiError
 from dbnode.wire import ReplicaStatus
-from lbnode.catalog import BeginInit, Catalog, Refused
+from lbnode.catalog import Catalog, Preparing
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import in_background, together
 from lbnode.control import ReplicaWatch
 from lbnode.fleet import Fleet
-from lbnode.initialise import Initialisation
 from lbnode.layout import Layout
 from lbnode.leaders import handovers
-from lbnode.planner import is_same, plan_init
+from lbnode.operations import Operations
 from lbnode.projection import layout_of
 from lbnode.relocation import led_groups, moves
 from lbnode.reshape import Reshape
 from lbnode.state import ClusterState, describe
 from lbnode.table import Table
 from lbnode.upkeep import Upkeep
-from lbnode.wire import InitRequest
+from lbnode.wire import AddRequest, InitRequest, RemoveRequest
 
 
 class ControllerTimes(msgspec.Struct, frozen=True):
@@ -62,7 +60,7 @@ class Controller(Service):
         catalog: CatalogGroup,
         fleet: Fleet,
         upkeep: Upkeep,
-        initialisation: Initialisation,
+        operations: Operations,
         reshape: Reshape,
         watch: ReplicaWatch,
         configure: Callable[[Layout | None], None],
@@ -72,13 +70,12 @@ class Controller(Service):
         self._catalog = catalog
         self._fleet = fleet
         self._upkeep = upkeep
-        self._initialisation = initialisation
+        self._operations = operations
         self._reshape = reshape
         self._watch = watch
         self._configure = configure
         self._times = times
         self._layout: Layout | None = None
-        self._operation: Deferred[None] | None = None
         self._background: list[Deferred[None]] = []
         self._roles = _Roles()
         self._next_spread_seconds = 0.0
@@ -95,7 +92,7 @@ class Controller(Service):
     def startService(self) -> None:
         """Begin to go round; the catalog is open."""
         super().startService()
-        self._upkeep.follow(self._catalog.catalog.table)
+        self._upkeep.follow(_kept(self._catalog.catalog))
         self._background.append(in_background(self._go_round(), "going round"))
 
     def stopService(self) -> Deferred[None]:
@@ -108,9 +105,7 @@ class Controller(Service):
         for running in background:
             running.cancel()
             await running
-        if self._operation is not None:
-            self._operation.cancel()
-            await self._operation
+        await self._operations.stop()
         await self._upkeep.stop()
         await self._watch.close()
         failures = await self._fleet.stop(self._catalog.catalog.servers().values())
@@ -120,7 +115,7 @@ class Controller(Service):
     def catalog_changed(self, catalog: Catalog) -> None:
         """Hand on what follows from a new catalog."""
         if self.running:
-            self._upkeep.follow(catalog.table)
+            self._upkeep.follow(_kept(catalog))
         layout = layout_of(catalog)
         if layout == self._layout:
             return
@@ -143,7 +138,7 @@ class Controller(Service):
 
     async def _round(self) -> bool:
         """Do what there is to do; return whether there may be more at once."""
-        await self._settle()
+        await self._operations.settle()
         statuses = await self._watch.ask(self._times.status_seconds)
         table = self._catalog.catalog.table
         if table is None:
@@ -152,11 +147,18 @@ class Controller(Service):
         known = {status.replica_id: status for replicas in statuses.values() for status in replicas}
         self._upkeep.led = led_groups(table, known)
         await self._replace_replicas(table, known)
-        is_busy = await self._reshape.round(table.shards, known)
-        await self._spread_leaders(table, known)
-        return is_busy
+        is_busy = await self._step(self._catalog.catalog, known)
+        await self._spread_leaders(known)
+        return is_busy or self._operations.is_running
+
+    async def _step(self, catalog: Catalog, known: Mapping[int, ReplicaStatus]) -> bool:
+        """Take the next step of each group's membership; what may still be rolled back is not made to vote."""
+        held = catalog.in_transit if isinstance(catalog.operation, Preparing) else ()
+        return await self._reshape.round(catalog.hosted.shards if catalog.hosted else (), known, held)
 
     async def _replace_replicas(self, table: Table, known: Mapping[int, ReplicaStatus]) -> None:
+        if isinstance(self._catalog.catalog.operation, Preparing):
+            return  # what it plans for must not change under it; it ends soon, one way or the other
         states = self._fleet.states()
         by_state: dict[str, list[str]] = {"up": [], "failed": []}
         for server in table.servers.values():
@@ -167,19 +169,13 @@ class Controller(Service):
             await self._catalog.propose(move)
             self.replicas_moved += 1
 
-    async def _spread_leaders(self, table: Table, known: Mapping[int, ReplicaStatus]) -> None:
-        if self._clock.seconds() < self._next_spread_seconds:
+    async def _spread_leaders(self, known: Mapping[int, ReplicaStatus]) -> None:
+        table, staying = self._catalog.catalog.table, self._catalog.catalog.staying
+        if table is None or self._clock.seconds() < self._next_spread_seconds:
             return
         self._next_spread_seconds = self._clock.seconds() + self._times.spread_seconds
-        await together(self._watch.hand_over(handover) for handover in handovers(table.shards, known))
-
-    async def _settle(self) -> None:
-        if not self._operating:
-            await self._initialisation.settle()
-
-    @property
-    def _operating(self) -> bool:
-        return self._operation is not None and not self._operation.called
+        going = table.servers.keys() - staying
+        await together(self._watch.hand_over(handover) for handover in handovers(table.shards, known, going))
 
     # ---- what is asked of it ----------------------------------------------------------------------------------
 
@@ -189,35 +185,16 @@ class Controller(Service):
         return self._catalog.catalog.table
 
     async def init(self, request: InitRequest) -> None:
-        """Make the table that is asked for; returns once it serves.
+        """See Operations.init."""
+        await self._operations.init(request)
 
-        Raises ApiError: `busy`, `already_initialised` (409), or why it could not be made (503). Cancelling drops the
-        waiter; the operation goes on.
-        """
-        catalog = self._catalog.catalog
-        if self._operating or catalog.operation is not None:
-            raise ApiError("busy", "an operation is in progress: try again when it has ended", status=409)
-        if catalog.table is not None and not request.replace and is_same(request, catalog.table):
-            return
-        waiter: Deferred[None] = Deferred()
-        self._operation = in_background(self._initialise(plan_init(request), waiter), "/init")
-        await waiter
+    async def add(self, request: AddRequest) -> tuple[int, Sequence[str]]:
+        """See Operations.add."""
+        return await self._operations.add(request)
 
-    async def _initialise(self, begin: BeginInit, waiter: Deferred[None]) -> None:
-        try:
-            await self._initialisation.run(begin)
-        except Refused as refused:
-            _fail(waiter, ApiError(refused.code, refused.text, status=409))
-        except ApiError as error:
-            _fail(waiter, error)
-        except CancelledError:
-            _fail(waiter, ApiError("stopping", "the balancer stops; everything is as it was before", status=503))
-        except Exception as error:
-            _fail(waiter, error)
-            raise
-        else:
-            if not waiter.called:
-                waiter.callback(None)
+    async def remove(self, request: RemoveRequest) -> tuple[int, Sequence[str]]:
+        """See Operations.remove."""
+        return await self._operations.remove(request)
 
     async def state(self) -> ClusterState:
         """Return the cluster as it is now; a server that does not answer at once is described without its word."""
@@ -233,10 +210,9 @@ class Controller(Service):
         )
 
 
-def _fail(waiter: Deferred[None], error: Exception) -> None:
-    """Tell the client of an operation, unless it went away."""
-    if not waiter.called:
-        waiter.errback(error)
+def _kept(catalog: Catalog) -> Table | None:
+    """Return the servers that must run: those that are coming only once it is certain that they do."""
+    return catalog.table if isinstance(catalog.operation, Preparing) else catalog.hosted
 
 
 class _Roles:

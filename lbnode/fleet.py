@@ -205,8 +205,8 @@ class Fleet:
         return await _collect(table.servers.values(), lambda server: self._tell(table, server))
 
     async def tell_one(self, server: ServerRecord) -> None:
-        """Tell a running server of the catalog's table its part unless it knows."""
-        table = self._catalog.catalog.table
+        """Tell a running server its part of what the catalog says is hosted, unless it knows."""
+        table = self._catalog.catalog.hosted
         if table is not None and table.servers.get(server.name) == server:
             await self._tell(table, server)
 

@@ -36,6 +36,7 @@ from lbnode.first_steps import first_steps
 from lbnode.initialise import InitTimes
 from lbnode.launchers.process import LaunchTimes, ProcessLauncher
 from lbnode.options import COURSE_NAMES, BalancerOptions
+from lbnode.resizing import ResizeTimes
 from lbnode.router import RouterOptions
 from lbnode.wire import InitLimits, InitRequest, parse_init
 from raftlog.errors import LostData
@@ -233,6 +234,7 @@ def _settings(options: BalancerOptions) -> BalancerSettings:
             session=SessionOptions(queue_operations_max=queue_max),
         ),
         init=InitTimes(deadline_seconds=options["init-deadline"]),
+        resize=ResizeTimes(deadline_seconds=options["resize-deadline"]),
         rows_max=options["rows-max"],
     )
 

@@ -22,8 +22,11 @@ from lbnode.launchers import ServerSpec
 from lbnode.launchers.memory import MemoryControl, MemoryLauncher, MemoryWatch
 from lbnode.layout import Layout
 from lbnode.membership import Change
+from lbnode.operations import Operations
 from lbnode.reshape import Reshape
+from lbnode.resizing import ResizeTimes, Resizing
 from lbnode.upkeep import Upkeep, UpkeepTimes
+from lbnode.wire import InitLimits
 from raftlog.link import Lane
 from raftlog.node import Node
 from raftlog.wal import MemoryWal, RecoveredGroup
@@ -188,13 +191,24 @@ class Balancer:
         initialisation = Initialisation(
             clock, self.catalog, self.fleet, lambda: MemoryWatch(launcher), InitTimes(deadline_seconds=60.0)
         )
+        reshape = Reshape(self.catalog, self.watch)
+        resizing = Resizing(
+            clock,
+            self.catalog,
+            self.fleet,
+            self.watch,
+            reshape.doing,
+            random.Random(1),
+            InitLimits(),
+            ResizeTimes(deadline_seconds=60.0),
+        )
         self.controller = Controller(
             clock,
             self.catalog,
             self.fleet,
             self.upkeep,
-            initialisation,
-            Reshape(self.catalog, self.watch),
+            Operations(self.catalog, initialisation, resizing),
+            reshape,
             self.watch,
             self.layouts.append,
             ControllerTimes(),

@@ -15,6 +15,7 @@ from dbnode.jsonhttp import JsonSite, Limits
 from lbnode.balancer import Balancer, BalancerSettings
 from lbnode.initialise import InitTimes
 from lbnode.launchers.memory import HomeLinks, MemoryControl, MemoryLauncher
+from lbnode.resizing import ResizeTimes
 from lbnode.router import RouterOptions
 from lbnode.test.balancers import Disk, run
 from raftlog.link import Identity, Receive
@@ -44,7 +45,7 @@ class Cluster:
             launcher=self.launcher,
             control=MemoryControl(self.launcher),
             fatal=self.fatal.append,
-            settings=BalancerSettings(router or RouterOptions(), InitTimes(), rows_max=100_000),
+            settings=BalancerSettings(router or RouterOptions(), InitTimes(), ResizeTimes(), rows_max=100_000),
         )
         run(self.clock, self.balancer.open(_CLUSTER_ID))
         self.balancer.start()

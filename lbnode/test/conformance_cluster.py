@@ -167,6 +167,11 @@ class BeforeInit(ConformanceCase):
             error = self.refuse(409, "not_initialised", method, path, request, "/init")
             self.assertEqual(error.get("applied"), None if "read" in path else "no")
 
+    def test_resizing(self) -> None:
+        """There is nothing yet that could grow or shrink, whatever is asked for."""
+        for method, path in (("POST", "/add"), ("DELETE", "/rm"), ("POST", "/rm")):
+            self.refuse(409, "not_initialised", method, path, {"n": -1}, "/init")
+
     def test_cluster_requests(self) -> None:
         """/status shows N 0 and empty lists, and nobody is ready."""
         status = self.succeed("GET", "/status")

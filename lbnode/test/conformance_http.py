@@ -104,8 +104,6 @@ class Paths(ConformanceCase):
             "/nothing",
             "/write/more",
             "/Write",
-            "/add",
-            "/rm",
             "/read/a/b",
             "/%ff",
             "/favicon.ico",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from lbnode.test import conformance_changes, conformance_cluster, conformance_http, conformance_reads
+from lbnode.test import (
+    conformance_changes,
+    conformance_cluster,
+    conformance_http,
+    conformance_reads,
+    conformance_resize,
+)
 from lbnode.test.conformance import ConformanceCase
 from lbnode.test.conformance_cluster import BeforeInit
 
-__all__ = ["BeforeInit", "ConformanceCase", "Contract"]
+__all__ = ["BeforeInit", "ConformanceCase", "Contract", "Removal"]
 
 
 class Contract(
@@ -18,7 +24,12 @@ class Contract(
     conformance_reads.ServerReads,
     conformance_cluster.Init,
     conformance_cluster.Cluster,
+    conformance_resize.Add,
     conformance_http.Bodies,
     conformance_http.Paths,
 ):
-    """All of the contract that is in scope."""
+    """All of the contract that one table is enough for."""
+
+
+class Removal(conformance_resize.Remove):
+    """What needs a server more than copies."""

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
 from twisted.internet.task import Clock
 
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import JsonSite, Limits
-from dbnode.wire import Endpoint
+from dbnode.wire import Endpoint, ReplicaStatus
 from lbnode.app import BalancerApp
+from lbnode.catalog import (
+    BeginInit,
+    BeginResize,
+    Catalog,
+    CommitOperation,
+    FinishOperation,
+    ForgetReplicas,
+    FoundCluster,
+    Preparing,
+    RecordServer,
+    ReplicasJoined,
+    apply,
+)
+from lbnode.growth import plan_add, plan_remove
 from lbnode.hot import DataRequests
-from lbnode.layout import Layout, ServerAddress, ShardLayout
 from lbnode.metrics import Metrics
-from lbnode.planner import place
+from lbnode.planner import is_same, plan_init
+from lbnode.projection import layout_of
 from lbnode.router import Router, RouterOptions
-from lbnode.state import ClusterState, ReplicaState, ServerState, ShardState
+from lbnode.state import ClusterState, describe
+from lbnode.table import Table
 from lbnode.test.shards import MemoryShards, router_over
-from lbnode.wire import InitLimits, InitRequest
+from lbnode.wire import AddRequest, InitLimits, InitRequest, RemoveRequest
 
 
 class MemoryController:
@@ -24,42 +42,62 @@ class MemoryController:
     def __init__(self, shards: MemoryShards, router: Router) -> None:
         self._shards = shards
         self._router = router
-        self._request: InitRequest | None = None
-        self._layout: Layout | None = None
+        self._catalog = apply(Catalog(), FoundCluster("cluster"))
+        self._rng = random.Random(1)
 
     async def init(self, request: InitRequest) -> None:
         """Make the table, as far as there is one in memory."""
-        if self._request is not None and not request.replace:
-            if request == self._request:
+        table = self._catalog.table
+        if table is not None and not request.replace:
+            if is_same(request, table):
                 return
             raise ApiError("already_initialised", 'there is another table; "replace": true drops it', status=409)
-        self._request = request
-        placement = place([shard.shard for shard in request.shards], request.servers, request.replicas)
-        self._shards.set_schema(request.schema)
-        self._layout = Layout(
-            "cluster",
-            request.schema,
-            tuple(
-                ShardLayout(number, one.shard, one.low, one.size, dict(enumerate(placement[one.shard], 10 * number)))
-                for number, one in enumerate(request.shards, start=1)
-            ),
-            {name: ServerAddress(Endpoint(name, 1), Endpoint(name, 2)) for name in request.servers},
-        )
         self._router.configure(None)
-        self._router.configure(self._layout)
+        self._shards.set_schema(request.schema)
+        self._carry_out(plan_init(request))
+
+    async def add(self, request: AddRequest) -> tuple[int, Sequence[str]]:
+        """Add servers and shards."""
+        begin = plan_add(request, self._table(), self._rng, InitLimits())
+        self._carry_out(begin)
+        return len(self._table().servers), begin.change.coming
+
+    async def remove(self, request: RemoveRequest) -> tuple[int, Sequence[str]]:
+        """Remove servers."""
+        begin = plan_remove(request, self._table(), self._rng)
+        self._carry_out(begin)
+        table = self._catalog.table
+        return len(table.servers) if table is not None else 0, begin.change.going
 
     async def state(self) -> ClusterState:
         """Return what was made, with every replica serving."""
-        if self._layout is None:
-            return ClusterState("cluster", 0)
-        return ClusterState(
-            "cluster",
-            1,
-            self._layout.schema.columns,
-            self._layout.schema.dtypes,
-            tuple(_shard_state(shard) for shard in self._layout.shards),
-            tuple(ServerState(name, "up") for name in self._layout.servers),
-        )
+        statuses: dict[str, list[ReplicaStatus]] = {}
+        for shard in self._catalog.table.shards if self._catalog.table else ():
+            leader_id = min(shard.replicas)
+            for id_, server in shard.replicas.items():
+                role = "leader" if id_ == leader_id else "follower"
+                status = ReplicaStatus(shard.group_id, id_, role, 1, leader_id, "", 1, 1, 1, 0)
+                statuses.setdefault(server, []).append(status)
+        return describe(self._catalog, {}, statuses, {})
+
+    def _table(self) -> Table:
+        assert self._catalog.table is not None
+        return self._catalog.table
+
+    def _carry_out(self, begin: BeginInit | BeginResize) -> None:
+        """Do at once what takes real servers a while."""
+        catalog = apply(self._catalog, begin)
+        for home, server in catalog.servers().items():
+            catalog = apply(catalog, RecordServer(home, home, Endpoint(server.name, 1), Endpoint(server.name, 2)))
+        assert catalog.operation is not None
+        operation_id = catalog.operation.operation_id
+        if isinstance(catalog.operation, Preparing):
+            catalog = apply(catalog, CommitOperation(operation_id))
+        for shard in catalog.table.shards if catalog.table else ():
+            catalog = apply(catalog, ReplicasJoined(shard.group_id, shard.joining))
+            catalog = apply(catalog, ForgetReplicas(shard.group_id, tuple(shard.leaving)))
+        self._catalog = apply(catalog, FinishOperation(operation_id))
+        self._router.configure(layout_of(self._catalog))
 
 
 class MemoryBalancer:
@@ -85,8 +123,3 @@ class MemoryBalancer:
     def site(self, *, direct: bool) -> JsonSite:
         """Return the site, with the hot endpoints in front of Klein or behind it."""
         return JsonSite(self.clock, self.app.app.resource(), self._limits, self.app.direct if direct else None)
-
-
-def _shard_state(shard: ShardLayout) -> ShardState:
-    replicas = tuple(ReplicaState(number, server, "serving") for number, server in shard.replicas.items())
-    return ShardState(shard.shard, shard.group_id, shard.low, shard.size, replicas[0].server, replicas)

@@ -30,12 +30,20 @@ class BehindKlein(_BehindKlein, contract.Contract):
     """Every endpoint as a Klein route, over shards in memory."""
 
 
+class BehindKleinRemoval(_BehindKlein, contract.Removal):
+    """The same, when servers go."""
+
+
 class BehindKleinBeforeInit(_BehindKlein, contract.BeforeInit):
     """The same, without a table."""
 
 
 class InFrontOfKlein(_InFrontOfKlein, contract.Contract):
     """The data requests served without Klein, the others by it."""
+
+
+class InFrontOfKleinRemoval(_InFrontOfKlein, contract.Removal):
+    """The same, when servers go."""
 
 
 class InFrontOfKleinBeforeInit(_InFrontOfKlein, contract.BeforeInit):
@@ -53,12 +61,27 @@ class WholeCluster(_Cluster, contract.Contract):
     """The real balancer over real servers, in memory."""
 
 
+class WholeClusterRemoval(_Cluster, contract.Removal):
+    """The same, when servers go."""
+
+
 class WholeClusterBeforeInit(_Cluster, contract.BeforeInit):
     """The same, without a table."""
 
 
 class Running(contract.Contract):
     """A balancer that runs, by its URL."""
+
+    if "SHARDLB_URL" not in os.environ:
+        skip = "SHARDLB_URL does not name a running balancer"
+
+    def open(self) -> Door:
+        """Return a door to the balancer that SHARDLB_URL names."""
+        return UrlDoor(os.environ["SHARDLB_URL"])
+
+
+class RunningRemoval(contract.Removal):
+    """The same, when servers go."""
 
     if "SHARDLB_URL" not in os.environ:
         skip = "SHARDLB_URL does not name a running balancer"

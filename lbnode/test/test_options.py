@@ -20,6 +20,7 @@ OPTIONS = {
     "virtual-servers": (160, "9", 9),
     "deadline": (10.0, "2.5", 2.5),
     "init-deadline": (180.0, "60", 60.0),
+    "resize-deadline": (600.0, "30", 30.0),
     "start-deadline": (30.0, "5", 5.0),
     "body-bytes-max": (16 << 20, "1000", 1000),
     "rows-max": (100_000, "10", 10),
