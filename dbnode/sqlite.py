@@ -72,6 +72,7 @@ class SqliteStore:
         self._checkpointing = False
         #: The WAL is about to be emptied, for which there must be no writer: commits queue behind it in the thread.
         self._emptying = False
+        self._destroyed = False
         #: Set for good: nothing may build on a disk of unknown content.
         self._failed: DiskFailedError | None = None
 
@@ -134,7 +135,8 @@ class SqliteStore:
         return ended.addCallback(lambda _: self._lock.run(self._run_in_thread, self._close_connections))
 
     def destroy(self) -> Deferred[None]:
-        """Close, and remove the files."""
+        """Close, and remove the files; an import that is about to take their place does not any more."""
+        self._destroyed = True
         return self.close().addCallback(lambda _: self._run_in_thread(self._remove_files))
 
     def export(self, chunk_bytes: int) -> Deferred[Export]:
@@ -228,13 +230,19 @@ class SqliteStore:
         return closed.addBoth(self._reopen)
 
     def _replace_file(self, imported: Path) -> None:
+        self._check_not_destroyed()
         # SQLite would play a WAL left by the old file into the new one. After a clean close there is none.
         if self._wal_path.exists():
             raise StoreError(f"{self._wal_path} could not be emptied; the copy cannot take the store's place")
         os.replace(imported, self._path)
         sync_directory(self._path.parent)
 
+    def _check_not_destroyed(self) -> None:
+        if self._destroyed:
+            raise StoreError(f"{self._path} was destroyed meanwhile")
+
     def _reopen(self, replaced: Failure | None) -> Image:
+        self._check_not_destroyed()
         image = self.open()
         if replaced is not None:
             replaced.raiseException()

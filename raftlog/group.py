@@ -407,7 +407,7 @@ class Group:
             if isinstance(results, Deferred):
                 self._applying = True
                 # Nobody waits for the chain: what goes wrong in it ends the process.
-                _ = results.addCallback(self._applied_later, message).addErrback(self._apply_failed)
+                _ = results.addCallback(self._applied_later, message).addErrback(self._machine_failed)
             else:
                 self._applied(message, results)
 
@@ -418,9 +418,10 @@ class Group:
         if not self._applying and self._when_idle is not None:
             idle, self._when_idle = self._when_idle, None
             idle.callback(None)
-        self._wake(self)
+        if not self._stopped:
+            self._wake(self)
 
-    def _apply_failed(self, failure: Failure) -> None:
+    def _machine_failed(self, failure: Failure) -> None:
         # Once stopped, the state machine may be closed before it has ended; what it was at is in the log.
         if not self._stopped:
             self._fatal(failure)
@@ -447,9 +448,11 @@ class Group:
 
     def compact(self, keep_bytes: int) -> None:
         """Drop the log but for its newest `keep_bytes`, as far as the state machine has it on its disk."""
-        if not self._compacting:
+        if not self._compacting and not self._stopped and not self._installing:
             self._compacting = True
-            _ = self.machine.make_durable().addCallback(self._compact_to, keep_bytes).addErrback(self._fatal)
+            durable = self.machine.make_durable().addCallback(self._compact_to, keep_bytes)
+            # Nobody waits for the chain: what goes wrong in it ends the process.
+            _ = durable.addErrback(self._machine_failed)
 
     def _compact_to(self, durable_index: int, keep_bytes: int) -> None:
         self._compacting = False

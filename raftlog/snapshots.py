@@ -87,11 +87,17 @@ class Snapshots:
                 to=message.to,
                 reason=str(failed),
             )
+        except Exception:
+            # The state machine of a replica that was destroyed ends its copies.
+            if not group.has_stopped():
+                raise
         finally:
             del self._outgoing[key]
             self._report(group, message.to, ok=ok)
 
     def _report(self, group: Group, replica_id: int, *, ok: bool) -> None:
+        if group.has_stopped():
+            return
         group.raw.report_snapshot(replica_id, ok)
         self._wake(group)
 
@@ -137,6 +143,9 @@ class Snapshots:
 
     def _complete(self, group: Group, message: Message) -> None:
         incoming = self._incoming.pop(group.group_id)
+        if group.has_stopped():
+            _ = incoming.content.abort()
+            return
         group.arrived = incoming.content
         group.step(message)
         wanted = group.raw.raft.log.unstable.snapshot
@@ -158,10 +167,15 @@ class Snapshots:
             await content.abort()
             return
         await self._write([SnapshotIncoming(group.group_id, snapshot)])
-        await content.finish()
+        try:
+            await content.finish()
+        except Exception:
+            # So may the state machine of a replica that was destroyed meanwhile.
+            if not group.has_stopped():
+                raise
         group.arrived = None
         if group.has_stopped():
-            # The replica was destroyed meanwhile: the log knows it no more.
+            # The log knows the replica no more.
             return
         records: list[Record] = [SnapshotInstalled(group.group_id, snapshot, hard_state)]
         if append.entries:

@@ -439,6 +439,28 @@ class Imports(SqliteTestCase):
         self.successResultOf(finished)
         self.assertEqual(self.loaded(store, [9]), {9: (9, "new", 9)})
 
+    def test_destroyed_meanwhile(self) -> None:
+        """A store that is destroyed while an import ends stays destroyed."""
+        for steps in range(4):
+            thread = ThreadOnCall()
+            store = self.opened(thread)
+            incoming = store.begin_import()
+            for chunk in self.chunks:
+                written = incoming.write(chunk)
+                thread.run()
+                self.successResultOf(written)
+            finished = incoming.finish()
+            for _ in range(min(steps, 2)):
+                thread.run()
+
+            destroyed = store.destroy()
+            while thread.waiting:
+                thread.run()
+
+            self.successResultOf(destroyed)
+            self.failureResultOf(finished, StoreError)
+            self.assertEqual(list(self.directory.iterdir()), [], steps)
+
     def test_what_a_crash_left_is_removed(self) -> None:
         """The file of an import that never ended goes at the next start."""
         store = self.opened()
