@@ -32,6 +32,8 @@ THINK_SECONDS = 0.06
 TIMEOUT_SECONDS = 3.0
 #: Changes that are submitted in one turn, at most.
 TOGETHER_MAX = 4
+#: How often a client looks at once whether what it was told is there.
+LOOK_SHARE = 0.2
 
 _CHANGES = (Kind.INSERT, Kind.WRITE, Kind.UPDATE, Kind.UPDATE, Kind.DELETE)
 
@@ -132,7 +134,7 @@ class Client:
         self._waiting += 1
         record = self._recorder(kind, key, value)
         outcome = self._session.submit(_change(kind, key, value), self._target.timeout_seconds)
-        _ = outcome.addCallbacks(self._changed, self._not_changed, (record,), {}, (record,))
+        _ = outcome.addCallbacks(self._changed, self._not_changed, (key, record), {}, (key, record))
 
     def _recorder(self, kind: Kind, key: int, argument: Hashable) -> Callable[[Hashable, bool], None]:
         invoked = self._clock.seconds()
@@ -143,12 +145,14 @@ class Client:
 
         return record
 
-    def _changed(self, result: Result, record: Callable[[Hashable, bool], None]) -> None:
+    def _changed(self, result: Result, key: int, record: Callable[[Hashable, bool], None]) -> None:
         self._happened["client: changes"] += 1
         record(not isinstance(result, Duplicate | NotFound), True)
+        if self._rng.random() < LOOK_SHARE:
+            self._read(key, key)
         self._ended()
 
-    def _not_changed(self, failure: Failure, record: Callable[[Hashable, bool], None]) -> None:
+    def _not_changed(self, failure: Failure, _: int, record: Callable[[Hashable, bool], None]) -> None:
         failure.trap(NotApplied, OutcomeUnknown)
         unknown = failure.check(OutcomeUnknown) is not None
         self._happened["client: outcomes unknown" if unknown else "client: changes refused"] += 1

@@ -26,6 +26,8 @@ from raftlog.testing.simulation.timeline import STEP_SECONDS, Timeline
 from raftlog.testing.simulation.world import GROUP, SimulatedMachine, Violation, World
 
 SERVERS = ("A", "B", "C", "D", "E")
+#: The first replicas are durable by then: before, there is no group that could be asked to survive anything.
+FOUND_SECONDS = 0.1
 #: Simulated seconds of faults, and how long healing may take at most: a snapshot that is stuck is given up after 30.
 FAULT_SECONDS = 12.0
 HEAL_SECONDS_MAX = 80.0
@@ -146,6 +148,7 @@ class Simulation:
         for server in self.servers.values():
             server.start()
         self._membership.found()
+        self._run_until(FOUND_SECONDS)
         faults = Faults(self.world, self.new_rng(), self.servers, self._membership.faults())
         self.application.start(self)
         faults.start()

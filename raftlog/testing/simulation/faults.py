@@ -12,14 +12,21 @@ from raftlog.testing.simulation.server import DISK_BYTES, DISK_SECONDS, Simulate
 from raftlog.testing.simulation.world import World
 
 #: Mean seconds between two faults.
-MEAN_SECONDS = 0.2
+MEAN_SECONDS = 0.18
+#: Mean seconds until a server that is restarted at once is back.
+RESTART_SECONDS = 0.2
+#: How often a fault is the leader's.
+LEADER_SHARE = 0.4
 
 #: Something that may happen, and how often, compared with the others.
 Fault: TypeAlias = tuple[int, Callable[[], None]]
 
 
 class Faults:
-    """Makes faults until `heal`. `more` are further things that may happen, such as changes of membership."""
+    """Makes faults until `heal`. `more` are further things that may happen, such as changes of membership.
+
+    Many of them seek out the leader, because that is where they hurt.
+    """
 
     def __init__(
         self, world: World, rng: random.Random, servers: dict[str, SimulatedServer], more: list[Fault]
@@ -32,12 +39,13 @@ class Faults:
             (4, self._crash),
             (3, self._crash_in_write),
             (1, self._crash_all),
-            (9, self._restart),
+            (8, self._restart),
             (3, self._pause),
-            (4, self._resume),
-            (4, self._cut_pair),
-            (2, self._isolate),
-            (5, self._heal_network),
+            (5, self._resume),
+            (3, self._cut_pair),
+            (3, self._isolate),
+            (1, self._split),
+            (7, self._heal_network),
             (4, self._change_weather),
             (2, self._slow_disk),
             (1, self._fail_sync),
@@ -60,7 +68,12 @@ class Faults:
         self.start()
 
     def _any(self) -> SimulatedServer:
-        return self._servers[self._rng.choice(sorted(self._servers))]
+        servers = list(self._servers.values())
+        if self._rng.random() < LEADER_SHARE:
+            leaders = [server for server in servers if server.leads]
+            if leaders:
+                return self._rng.choice(leaders)
+        return self._rng.choice(servers)
 
     def _note(self, what: str, text: str) -> None:
         self._world.happened[what] += 1
@@ -69,7 +82,18 @@ class Faults:
     # ---- processes --------------------------------------------------------------------------------------------
 
     def _crash(self) -> None:
-        self._any().crash(power_off=self._rng.random() < 0.6)
+        server = self._any()
+        server.crash(power_off=self._rng.random() < 0.6)
+        self._start_soon(server)
+
+    def _start_soon(self, server: SimulatedServer) -> None:
+        """Let a server come back within a moment, as under a supervisor, or leave it to chance."""
+        if self._rng.random() < 0.6:
+            self._world.clock.callLater(self._rng.expovariate(1 / RESTART_SECONDS), self._start, server)
+
+    def _start(self, server: SimulatedServer) -> None:
+        if not server.is_up:
+            server.start()
 
     def _crash_in_write(self) -> None:
         self._any().crash_in_write()
@@ -77,9 +101,10 @@ class Faults:
     def _crash_all(self) -> None:
         for server in self._servers.values():
             server.crash(power_off=True)
+            self._start_soon(server)
 
     def _restart(self) -> None:
-        down = [server for server in self._servers.values() if not server.is_up and not server.damaged]
+        down = [server for server in self._servers.values() if not server.is_up]
         if down:
             self._rng.choice(down).start()
 
@@ -107,6 +132,14 @@ class Faults:
             if other != one:
                 self._world.network.cut(one, other, one_way=False)
 
+    def _split(self) -> None:
+        names = self._rng.sample(sorted(self._servers), len(self._servers))
+        size = self._rng.randint(1, len(names) - 1)
+        self._note("network: split", f"network: split into {' '.join(names[:size])} and {' '.join(names[size:])}")
+        for one in names[:size]:
+            for other in names[size:]:
+                self._world.network.cut(one, other, one_way=False)
+
     def _heal_network(self) -> None:
         self._world.tell("network: heals")
         self._world.network.heal()
@@ -114,7 +147,7 @@ class Faults:
     def _change_weather(self) -> None:
         rng = self._rng
         slow = rng.choice([0.002, 0.02, 0.2])
-        weather = Weather(rng.choice([0.0, 0.05, 0.3]), rng.choice([0.0, 0.1]), 0.0005, slow)
+        weather = Weather(rng.choice([0.0, 0.05, 0.2]), rng.choice([0.0, 0.1, 0.5]), 0.0005, slow)
         self._note("network: bad weather", f"network: {weather}")
         self._world.network.weather = weather
 

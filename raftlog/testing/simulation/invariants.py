@@ -44,8 +44,8 @@ class Invariants:
     _votes: dict[tuple[int, int], int] = field(default_factory=dict)
     #: Every entry that was ever durable anywhere, by (index, term), with the term of the one before it.
     _entries: dict[tuple[int, int], tuple[Entry, int]] = field(default_factory=dict)
-    #: What was committed, by index: its term.
-    committed: dict[int, int] = field(default_factory=dict)
+    #: What was committed, by index: its term, and the term in which that happened.
+    committed: dict[int, tuple[int, int]] = field(default_factory=dict)
     _seen: dict[int, _Seen] = field(default_factory=dict)
 
     # ---- messages ---------------------------------------------------------------------------------------------
@@ -106,8 +106,9 @@ class Invariants:
         if leader != group.replica_id:
             raise Violation(f"replicas {leader} and {group.replica_id} both lead in term {raft.term}")
         first = raft.log.first_index()
-        for index, term in self.committed.items():
-            if index >= first and not raft.log.matches(index, term):
+        for index, (term, since) in self.committed.items():
+            # Who is elected late, when a higher term has begun already, need not have what was committed in that one.
+            if since < raft.term and index >= first and not raft.log.matches(index, term):
                 raise Violation(f"leader {group.replica_id} of term {raft.term} lacks committed entry {index}/{term}")
 
     def _one_change(self, group: Group) -> None:
@@ -133,8 +134,9 @@ class Invariants:
         log = group.raw.raft.log
         for index in range(max(since + 1, log.first_index()), log.committed + 1):
             term = log.term(index)
-            if self.committed.setdefault(index, term) != term:
-                raise Violation(f"entry {index} was committed in term {self.committed[index]} and in term {term}")
+            known, _ = self.committed.setdefault(index, (term, group.raw.raft.term))
+            if known != term:
+                raise Violation(f"entries {index}/{known} and {index}/{term} were both committed")
 
     def _note_membership(self, group: Group, seen: _Seen) -> None:
         if group.raw.raft.role is not Role.LEADER:

@@ -98,8 +98,8 @@ class Membership:
     def faults(self) -> list[Fault]:
         """Return what may happen besides other faults."""
         return [
-            (5, self._add_learner),
-            (5, self._promote),
+            (6, self._add_learner),
+            (7, self._promote),
             (2, self._remove),
             (2, self._leave_joint),
             (4, self._transfer),
@@ -144,18 +144,19 @@ class Membership:
         ]
 
     def _promote(self) -> None:
-        """Make a learner a voter; in a group that is large enough in the place of another one."""
-        state, ready = self._state(), self._caught_up()
+        """Make learners voters; in a group that is large enough in the place of as many others."""
+        voters, ready = self._state().voters, self._caught_up()
         if not ready:
             return
-        promote = ConfChangeSingle(ConfChangeType.ADD_VOTER, self._rng.choice(ready))
-        leaving = self._lost if self._lost in state.voters else self._rng.choice(state.voters)
-        if len(state.voters) > VOTERS_MIN or self._lost or self._rng.random() < 0.7:
-            kinds = [ConfChangeType.REMOVE] if self._lost else [ConfChangeType.REMOVE, ConfChangeType.ADD_LEARNER]
-            leave = ConfChangeSingle(self._rng.choice(kinds), leaving)
-            self._propose(promote, leave, explicit=self._rng.random() < 0.3)
-        else:
-            self._propose(promote)
+        joining = self._rng.sample(ready, self._rng.randint(1, len(ready)))
+        promote = [ConfChangeSingle(ConfChangeType.ADD_VOTER, replica_id) for replica_id in joining]
+        if len(voters) == VOTERS_MIN and len(joining) == 1 and not self._lost and self._rng.random() < 0.3:
+            self._propose(*promote)
+            return
+        leaving = [self._lost] if self._lost in voters else self._rng.sample(voters, min(len(joining), len(voters)))
+        kinds = [ConfChangeType.REMOVE] if self._lost else [ConfChangeType.REMOVE, ConfChangeType.ADD_LEARNER]
+        leave = [ConfChangeSingle(self._rng.choice(kinds), replica_id) for replica_id in leaving]
+        self._propose(*promote, *leave, explicit=self._rng.random() < 0.5)
 
     def _remove(self) -> None:
         state = self._state()
@@ -213,7 +214,7 @@ class Membership:
         self._world.happened["disk: bit flipped"] += 1
         flip_some_bit(server.disk, self._rng)
         server.start()
-        if server.damaged:
+        if not server.is_up:
             self._world.happened["disk: damage found"] += 1
             self._lose(server)
 

@@ -17,12 +17,12 @@ from raftlog.testing.simulation.clock import ProcessClock
 from raftlog.testing.simulation.network import SimulatedNetwork
 from raftlog.testing.simulation.wal import SimulatedWal
 from raftlog.testing.simulation.world import GROUP, SimulatedMachine, World
-from raftlog.wal import Options, WalDamaged, WalError, open_on
+from raftlog.wal import Options, WalError, open_on
 
 #: As by default, but with half as many ticks in a second.
 TIMES = Times(tick_seconds=0.05, heartbeat_ticks=2, election_ticks=6)
 #: Small, so that compaction, snapshots and full windows happen all the time.
-LIMITS = Limits(message_bytes_max=1000, inflight_messages_max=4, log_bytes_max=1500, uncommitted_bytes_max=4000)
+LIMITS = Limits(message_bytes_max=300, inflight_messages_max=4, log_bytes_max=1500, uncommitted_bytes_max=4000)
 #: Small, so that segments are opened, recycled and rewritten all the time.
 WAL_OPTIONS = Options(segment_bytes=8 << 10, rewrite_bytes_max=1 << 10, segments_kept=2, free_bytes_min=0)
 #: Seconds that a write takes at least and at most.
@@ -59,8 +59,6 @@ class SimulatedServer:
         self.replica_id = 0
         self.machine: SimulatedMachine | None = None
         self.paused = False
-        #: The disk holds what can't be read.
-        self.damaged = False
         self._world = world
         self._rng = rng
         self._process: ProcessClock | None = None
@@ -69,6 +67,11 @@ class SimulatedServer:
     def is_up(self) -> bool:
         """Whether a process runs here, paused or not."""
         return self.node is not None
+
+    @property
+    def leads(self) -> bool:
+        """Whether the replica here believes to lead."""
+        return self.node is not None and any(group.is_leader for group in self.node.open_groups())
 
     def run(self, callable: Callable[..., object], *args: object) -> None:
         """Do something in the server's process, if there is one, now or when it is resumed."""
@@ -121,7 +124,6 @@ class SimulatedServer:
     def _does_not_start(self, error: WalError) -> None:
         self._world.tell(f"{self.name} does not start: {error}")
         self._world.happened["server: did not start"] += 1
-        self.damaged = isinstance(error, WalDamaged)
         self.disk.restart(power_off=not self.disk.is_on)
 
     def _write_seconds(self) -> float:
@@ -200,7 +202,6 @@ class SimulatedServer:
         self._world.happened["server: lost its disk"] += 1
         self.disk = MemoryDisk(random.Random(self._rng.getrandbits(64)))
         self.replica_id, self.machine = 0, None
-        self.damaged = False
 
     def _fatal(self, process: ProcessClock, reason: BaseException) -> None:
         """End the process as its driver or log wants it, which only a failed disk may cause."""
