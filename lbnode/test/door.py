@@ -71,6 +71,11 @@ class Call:
         self._protocol = protocol
         self._transport = transport
 
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is there."""
+        return self._transport.disconnecting
+
     def reply(self) -> Reply:
         """Let time pass until the answer is there."""
         for _ in range(round(_ANSWER_SECONDS_MAX / _STEP_SECONDS)):

@@ -14,14 +14,16 @@ from lbnode.test.door import Call, MemoryDoor
 
 
 class ClusterCase(SynchronousTestCase):
-    """A cluster with the table of the conformance suites: three servers, each with every shard."""
+    """A cluster with a table, by default that of the conformance suites: three servers, each with every shard."""
+
+    config = CONFIG
 
     def setUp(self) -> None:
         """Start it, and make the table."""
         self.cluster = Cluster(Path(self.mktemp()))
         self.addCleanup(self.cluster.stop)
         self.door = MemoryDoor(self.cluster.clock, self.cluster.site(direct=True))
-        self.assertEqual(self.begin("POST", "/init", CONFIG).reply().status, 200)
+        self.assertEqual(self.begin("POST", "/init", self.config).reply().status, 200)
 
     def begin(self, method: str, path: str, value: Any = None) -> Call:
         """Send a request."""
@@ -37,7 +39,7 @@ class ClusterCase(SynchronousTestCase):
 
     def ids(self) -> list[int]:
         """Return the ids in the table."""
-        answer = self.begin("POST", "/read", {"Stud_id": {"low": 0, "high": 12_287}}).reply()
+        answer = self.begin("POST", "/read", {"Stud_id": {"low": 0, "high": 16_383}}).reply()
         self.assertEqual(answer.status, 200, answer.body)
         return [one["Stud_id"] for one in answer.json["data"]]
 
