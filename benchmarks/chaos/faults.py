@@ -13,7 +13,7 @@ from random import Random
 
 
 class Kind(StrEnum):
-    """What a fault does. Killed is `kill -9`, paused is SIGSTOP and later SIGCONT."""
+    """What a fault does. Killed is `kill -9`, paused is SIGSTOP and later SIGCONT, wiped is killed without its data."""
 
     KILL = "kill a server"
     KILL_LEADER = "kill a leader"
@@ -23,7 +23,15 @@ class Kind(StrEnum):
     PAUSE = "pause a server"
     PAUSE_LEADER = "pause a leader"
     WIPE = "wipe a server"
+    WIPE_AND_KILL = "wipe a server and kill another"
     RESIZE = "add and remove a server"
+    RESIZE_AND_KILL = "kill a server while one is added"
+    RESIZE_AND_KILL_BALANCER = "kill the balancer while a server is added"
+
+
+#: Those that need a balancer that was started by us, and those that need one that adds and removes servers.
+BALANCER_KINDS = frozenset({Kind.KILL_BALANCER, Kind.KILL_EVERYTHING, Kind.RESIZE_AND_KILL_BALANCER})
+RESIZE_KINDS = frozenset({Kind.RESIZE, Kind.RESIZE_AND_KILL, Kind.RESIZE_AND_KILL_BALANCER})
 
 
 #: How often each strikes while all the others strike as often as theirs.
@@ -36,7 +44,10 @@ _WEIGHTS = {
     Kind.PAUSE: 1,
     Kind.PAUSE_LEADER: 2,
     Kind.WIPE: 2,
-    Kind.RESIZE: 2,
+    Kind.WIPE_AND_KILL: 1,
+    Kind.RESIZE: 1,
+    Kind.RESIZE_AND_KILL: 1,
+    Kind.RESIZE_AND_KILL_BALANCER: 1,
 }
 #: Clients have this long to themselves before a fault.
 _CALM_SECONDS = (1.0, 4.0)

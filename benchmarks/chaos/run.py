@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from benchmarks.chaos.client import Client, Desk
+from benchmarks.chaos.downtime import Downtime
 from benchmarks.chaos.faults import schedule
 from benchmarks.chaos.history import History
 from benchmarks.chaos.inject import Injector
@@ -46,7 +47,8 @@ class Chaos:
         self._site = site
         self._keys = keys
         self._outages = Outages(clock)
-        self._injector = Injector(reactor, site, self._outages, view.say)
+        self._downtime = Downtime(reactor, site, self._outages, view.say)
+        self._injector = Injector(reactor, site, self._outages, self._downtime, view.say)
         self._history = History(self._excuse)
         self._pauses = Pauses(shard.name for shard in keys.shards)
         self._faults: Counter[str] = Counter()
@@ -60,10 +62,10 @@ class Chaos:
         try:
             await self._clients_and_faults()
             self._view.say("no more faults: comparing")
-            await self._injector.healed()
+            await self._downtime.healed()
             return await self._report()
         finally:
-            self._injector.resume_all()
+            self._downtime.resume_all()
             board.stop()
 
     async def _clients_and_faults(self) -> None:
@@ -100,7 +102,7 @@ class Chaos:
             errors=dict(history.errors.most_common()),
             pause_seconds_by_shard=self._pauses.longest_by_shard,
             pause_seconds_by_fault=self._pauses.longest_by_fault,
-            problems=self._injector.problems,
+            problems=self._downtime.problems,
             linearizability=await judge(self._reactor, history.operations),
             replicas=replicas,
         )

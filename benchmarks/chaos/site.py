@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos.faults import Kind
+from benchmarks.chaos.faults import BALANCER_KINDS, RESIZE_KINDS, Kind
 from benchmarks.door import Door, UnreachableError
 from benchmarks.process import answers
 from benchmarks.spawn import Cluster, ServerProcess, servers_below
@@ -55,16 +55,18 @@ class Site:
     async def all_serving(self) -> bool:
         """Return whether the balancer sees every replica serving, and has nothing to do about any."""
         with suppress(UnreachableError):
-            shards = (await self.door.json("GET", "/status"))["shards"]
+            status = await self.door.json("GET", "/status")
+            shards = status["shards"]
             states = {replica["state"] for shard in shards for replica in shard["replicas"]}
-            return states == {"serving"} and not any(shard["doing"] for shard in shards)
+            busy = status["operation"] is not None or any(shard["doing"] for shard in shards)
+            return states == {"serving"} and not busy
         return False
 
     async def kinds(self) -> list[Kind]:
         """Return the faults that can be done to this cluster."""
-        impossible = set() if self.own is not None else {Kind.KILL_BALANCER, Kind.KILL_EVERYTHING}
+        impossible = frozenset() if self.own is not None else BALANCER_KINDS
         if not await self._resizes():
-            impossible.add(Kind.RESIZE)
+            impossible |= RESIZE_KINDS
         return [kind for kind in Kind if kind not in impossible]
 
     async def _resizes(self) -> bool:

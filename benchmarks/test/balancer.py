@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ class FakeBalancer(Resource):
 
     `layout` is the workload whose cluster it pretends to be. `lost` are ids whose changes it acknowledges and forgets;
     `refused` are ids that it refuses to write; `stray` is shown by the server of that name instead of its own rows.
-    While `old_rows` are set, reads are answered from them.
+    While `old_rows` are set, reads are answered from them. It knows /add and /rm only if it `resizes`.
     """
 
     isLeaf = True  # noqa: N815 - Twisted's name
@@ -31,6 +32,7 @@ class FakeBalancer(Resource):
         self.refused: set[int] = set()
         self.stray: dict[str, dict[str, list[Any]]] = {}
         self.old_rows: dict[int, dict[str, Any]] | None = None
+        self.resizes = False
 
     def render(self, request: Request) -> bytes:
         """Answer one request."""
@@ -48,7 +50,8 @@ class FakeBalancer(Resource):
             case ["GET ", "status"]:
                 wanted = self.layout.init_request()
                 seen = {"primary": "Server0", "doing": "", "replicas": [{"state": "serving"}]}
-                return 200, {**wanted, "shards": [{**shard, **seen} for shard in wanted["shards"]]}
+                shards = [{**shard, **seen} for shard in wanted["shards"]]
+                return 200, {**wanted, "shards": shards, "operation": None}
             case ["GET ", "healthz" | "readyz" | "heartbeat"]:
                 return 200, {"status": "success"}
             case ["GET ", "primary_elect"]:
@@ -61,6 +64,8 @@ class FakeBalancer(Resource):
                 return 200, self._read(body["Stud_id"]["low"], body["Stud_id"]["high"])
             case ["DELETE ", "del"]:
                 return self._delete(body["Stud_id"])
+            case [_, "add" | "rm"] if self.resizes:
+                return self._resize(body)
             case ["GET ", "read", server]:
                 return 200, {**self.stray.get(server, self._held(server)), "status": "success"}
         return 404, {"status": "failure", "code": "unknown_path", "message": f"<Error> {route}"}
@@ -89,6 +94,17 @@ class FakeBalancer(Resource):
             return _NOT_FOUND
         message = f"Data entry with Stud_id:{row_id} removed from all replicas"
         return 200, {"message": message, "status": "success"}
+
+    def _resize(self, body: Any) -> tuple[int, dict[str, Any]]:
+        """Add a server without shards, or remove those that are named in a list."""
+        if "servers" not in body:
+            return 400, {"status": "failure", "code": "bad_count", "message": "<Error>"}
+        if isinstance(body["servers"], dict):
+            servers = {**self.layout.servers, "Server9": ()}
+        else:
+            servers = {name: held for name, held in self.layout.servers.items() if name not in body["servers"]}
+        self.layout = replace(self.layout, servers=servers)
+        return 200, {"message": "Add Server:9", "status": "successful"}
 
     def _held(self, server: str) -> dict[str, list[Any]]:
         shards = {shard.name: shard.ids() for shard in self.layout.shards}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
-from benchmarks.chaos.faults import Fault, Kind
+from benchmarks.chaos.downtime import Downtime
+from benchmarks.chaos.faults import BALANCER_KINDS, RESIZE_KINDS, Fault, Kind
 from benchmarks.chaos.inject import Injector
 from benchmarks.chaos.outages import Outages
 from benchmarks.chaos.site import Site
@@ -30,12 +30,13 @@ class InjectorCase(ServedCase):
         self.outages = Outages(self.reactor.seconds)
         self.said: list[str] = []
         self.site = Site(self.reactor, self.door, self.directory, None)
-        self.injector = Injector(self.reactor, self.site, self.outages, self.said.append)
+        self.downtime = Downtime(self.reactor, self.site, self.outages, self.said.append)
+        self.injector = Injector(self.reactor, self.site, self.outages, self.downtime, self.said.append)
         self.began = self.reactor.seconds()
 
     def start(self, name: str) -> None:
         """Start a server that does nothing, and let it write what servers write."""
-        process = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
+        process = subprocess.Popen(["sleep", "1000"])
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         self.processes[name] = process
@@ -73,7 +74,7 @@ class Kills(InjectorCase):
         self.assertEqual(dead, ["Server0"])
         self.assertEqual(self.said, ["kill -9 Server0", "Server0 back"])
         self.assertFalse(self.excused("sh1"))
-        self.assertEqual((self.injector.problems, self.injector.current), ([], ""))
+        self.assertEqual((self.downtime.problems, self.injector.current), ([], ""))
 
     async def test_majority(self) -> None:
         """Two of three replicas of a shard are killed at once, which excuses its errors until they are back."""
@@ -120,10 +121,63 @@ class Pauses(InjectorCase):
 
         striking.cancel()
         _ = striking.addErrback(lambda cancelled: None)
-        self.injector.resume_all()
+        self.downtime.resume_all()
 
         await self.until_awake("Server0")
         self.assertEqual(self.dead(), [])
+
+
+class Losses(InjectorCase):
+    async def test_wiped(self) -> None:
+        """A server's data is removed while it is down; the fault is over when its replicas are replaced."""
+        home = self.directory / "Server0"
+        (home / "wal").mkdir()
+        faults = (Fault(Kind.WIPE, 0, 0.1, pick / 100) for pick in range(100))
+        fault = next(fault for fault in faults if fault.choose(self.site.servers()) == "Server0")
+
+        dead = await self.struck(fault)
+
+        self.assertEqual((dead, list(home.iterdir())), (["Server0"], [home / "endpoints.json"]))
+        self.assertEqual(self.said, ["kill -9 Server0 and remove its data", "Server0 is replaced"])
+        self.assertFalse(self.excused("sh1"))
+
+    async def test_second_server(self) -> None:
+        """While one server is rebuilt a second one dies, and both come back."""
+        fault = Fault(Kind.WIPE_AND_KILL, 0, 0.1, 0.5)
+        wiped, killed, *_ = fault.order(self.site.servers())
+
+        dead = await self.struck(fault, deaths=2)
+
+        self.assertEqual(dead, sorted([wiped, killed]))
+        self.assertIn(f"{wiped} is replaced", self.said)
+        self.assertEqual(self.downtime.problems, [])
+
+
+class Resizes(InjectorCase):
+    async def test_add_and_remove(self) -> None:
+        """A server is added and one is removed, and the cluster is as large as before."""
+        self.balancer.resizes = True
+
+        await self.injector.strike(Fault(Kind.RESIZE, 0, 0.1, 0.5))
+
+        self.assertEqual(self.said[:2], ["add a server", "Add Server:9"])
+        self.assertEqual(len(self.balancer.layout.servers), 6)
+        self.assertIn(Kind.RESIZE, await self.site.kinds())
+
+    async def test_server_dies_meanwhile(self) -> None:
+        """A server dies while another one is added."""
+        self.balancer.resizes = True
+
+        dead = await self.struck(Fault(Kind.RESIZE_AND_KILL, 0, 0.1, 0.5))
+
+        self.assertEqual((len(dead), self.downtime.problems), (1, []))
+
+    async def test_refused(self) -> None:
+        """A balancer that refuses what chaos asks of it is a problem, not the end."""
+        await self.injector.strike(Fault(Kind.RESIZE, 0, 0.1, 0.5))
+
+        self.assertEqual(len(self.downtime.problems), 1)
+        self.assertIn("POST /add answered 404", self.downtime.problems[0])
 
 
 class Sites(InjectorCase):
@@ -131,14 +185,7 @@ class Sites(InjectorCase):
         """A running cluster keeps its balancer; one whose balancer knows no /add is not asked to grow."""
         kinds = await self.site.kinds()
 
-        self.assertEqual(set(Kind) - set(kinds), {Kind.KILL_BALANCER, Kind.KILL_EVERYTHING, Kind.RESIZE})
-
-    async def test_unreachable(self) -> None:
-        """A balancer that refuses what chaos asks of it is a problem, not the end."""
-        await self.injector.strike(Fault(Kind.RESIZE, 0, 0.1, 0.5))
-
-        self.assertEqual(len(self.injector.problems), 1)
-        self.assertIn("POST /add answered 404", self.injector.problems[0])
+        self.assertEqual(set(Kind) - set(kinds), BALANCER_KINDS | RESIZE_KINDS)
 
 
 def state(pid: int) -> str:
