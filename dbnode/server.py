@@ -83,7 +83,7 @@ class DatabaseServer:
         )
         self.requests = Requests(clock, loopback)
         self.node = Node(clock, wal, recovered, loopback, rng, fatal=fatal)
-        self.serving = Serving(self.node)
+        self.serving = Serving(self.node, clock)
         self.host = Host(identity, self.node, self.serving, self.links, stores, config_file, tombstones, in_thread)
         self.direct = Direct(
             clock,
@@ -117,6 +117,7 @@ class DatabaseServer:
                 lambda server: links.connected(server, Lane.DATA),
                 _HAND_OVER_SECONDS,
             )
+        self.serving.stop()
         self.direct.stop()
         self.requests.stop()
         await maybeDeferred(self.node.stopService)

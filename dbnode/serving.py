@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -20,6 +21,7 @@ from dbnode.machine import Outcome
 from dbnode.replica import Replica
 from dbnode.sessions import Rejected
 from dbnode.store import StoreError
+from dbnode.turns import Turns
 from dbnode.wire import (
     INVALID,
     LINEARIZABLE,
@@ -46,6 +48,9 @@ from raftlog.errors import GroupError, InvalidChange, NotLeader, Overloaded, Too
 from raftlog.messages import GroupMessage, RaftItem
 from raftlog.node import Node
 
+#: What any read costs, as much as so many bytes of rows.
+_READ_COST = 512
+
 
 class ReplyPath(Protocol):
     """Where the replies to a frame's requests go: the connection that brought it."""
@@ -62,8 +67,9 @@ class Serving:
 
     _log = Logger()
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, clock: IReactorTime) -> None:
         self._node = node
+        self._turns = Turns(clock)
         self.replicas: dict[int, Replica] = {}
         #: Which server has which replica, by group.
         self.peers: dict[int, dict[int, str]] = {}
@@ -172,6 +178,10 @@ class Serving:
         answered = changed.addCallbacks(lambda _: Applied(item.request_id, ()), self._not_proposed, errbackArgs=(item,))
         in_background(answered.addCallback(path.send), "answering a change of membership")
 
+    def stop(self) -> None:
+        """Answer no more reads (the process ends)."""
+        self._turns.stop()
+
     # ---- reads --------------------------------------------------------------------------------------------------
 
     def read(self, item: Read) -> Deferred[Rows | Refused]:
@@ -186,9 +196,9 @@ class Serving:
         if replica is None:
             self._refuse_all(path, together, NO_REPLICA, f"no replica of group {group_id} here")
             return
-        waiting = [item for item in together if item.consistency == LINEARIZABLE or not replica.caught_up]
-        if len(waiting) < len(together):
-            self._answer(path, replica, [item for item in together if item not in waiting])
+        at_once = [item for item in together if item.consistency != LINEARIZABLE and replica.caught_up]
+        self._answer(path, replica, at_once)
+        waiting = [item for item in together if item.consistency == LINEARIZABLE] if at_once else together
         if waiting:
             timeout_seconds = max(item.timeout_ms for item in waiting) / 1000
             confirmed = self._node.read_index(group_id, timeout_seconds)
@@ -209,16 +219,24 @@ class Serving:
 
     def _answer(self, path: ReplyPath, replica: Replica, reads: list[Read]) -> None:
         for item in reads:
-            try:
-                rows = replica.read(item.request_id, item.low, item.high, item.limit, item.bytes_max)
-            except StoreError as error:
-                self._refuse_all(path, [item], UNAVAILABLE, str(error))
-                continue
-            if isinstance(rows, Deferred):
-                failed = partial(self._unreadable, item)
-                in_background(rows.addErrback(failed).addCallback(path.send), "answering a read")
-            else:
-                path.send(rows)
+            self._turns.run(partial(self._answer_one, path, replica, item))
+
+    def _answer_one(self, path: ReplyPath, replica: Replica, item: Read) -> int:
+        """Answer a read; return what it has cost (see dbnode.turns)."""
+        if self.replicas.get(item.group_id) is not replica:
+            self._refuse_all(path, [item], NO_REPLICA, f"no replica of group {item.group_id} here any more")
+            return _READ_COST
+        try:
+            rows = replica.read(item.request_id, item.low, item.high, item.limit, item.bytes_max)
+        except StoreError as error:
+            self._refuse_all(path, [item], UNAVAILABLE, str(error))
+            return _READ_COST
+        if isinstance(rows, Deferred):
+            failed = partial(self._unreadable, item)
+            in_background(rows.addErrback(failed).addCallback(path.send), "answering a read")
+            return _READ_COST
+        path.send(rows)
+        return _READ_COST + len(rows.data)
 
     def _unreadable(self, item: Read, failure: Failure) -> Reply:
         failure.trap(StoreError)

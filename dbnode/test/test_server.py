@@ -16,6 +16,7 @@ from dbnode.wire import (
     TOO_LARGE,
     Duplicate,
     Propose,
+    Read,
     Result,
     Status,
     Statuses,
@@ -28,6 +29,8 @@ from raftlog.link import Endpoint, Identity
 from raftlog.link.memory import MemoryLinks
 from raftlog.messages import HardState
 from raftlog.options import Limits
+
+LONG = Write(((1, "x" * 100_000, 1),))
 
 
 class Replies:
@@ -186,6 +189,21 @@ class ClusterTests(SynchronousTestCase):
 
         self.assertEqual([(reply.code, reply.maybe_applied) for reply in replies], [(TOO_LARGE, False)])
         self.assertEqual(self.balancer.write(1), Stored(1))
+
+    def test_many_long_reads_take_many_turns(self) -> None:
+        """Long reads that come together are answered a few per turn of the reactor, and all of them."""
+        written = self.balancer.session.submit(LONG, 10)
+        self.rig.until(lambda: written.called)
+        self.balancer.read("Server0")
+        replies: list[Any] = []
+        reads = [Read(number, 1, 0, 4095, 0, 0, STALE, 1000) for number in range(10)]
+
+        self.rig.servers["Server0"].database.serving.receive(Replies(replies), reads)
+        at_once = len(replies)
+        self.rig.run(0.1)
+
+        self.assertLess(at_once, 4)
+        self.assertEqual([reply.request_id for reply in replies], list(range(10)))
 
     def test_minority_refuses_reads_and_a_stale_one_is_answered(self) -> None:
         """Cut off from the others a replica proves nothing; what it has is given to who asks for no more."""

@@ -58,7 +58,7 @@ class SimulatedRequests:
     def _serving_of(self, server: SimulatedServer, node: Node) -> Serving:
         known = self._serving.get(server.name)
         if known is None or known[0] is not node:
-            known = self._serving[server.name] = (node, Serving(node))
+            known = self._serving[server.name] = (node, Serving(node, self._clock))
             known[1].peers[GROUP] = self._simulation.world.peers
         serving = known[1]
         if isinstance(server.machine, ShardMachine):
