@@ -277,6 +277,7 @@ class ManagedConfig(msgspec.Struct, frozen=True):
     `version` grows with every change of the catalog; an older one is refused. `groups` are those of which this
     server holds a replica; `servers` is the directory of link endpoints. `incarnation`, unless empty, is the one that
     the server's replica ids were given to: with another one (its disk was lost) it must not vote under them.
+    `catalog` is a copy of what the balancer knows, in its own words: kept for a balancer that lost its disk.
     """
 
     cluster_id: str
@@ -285,6 +286,7 @@ class ManagedConfig(msgspec.Struct, frozen=True):
     groups: list[GroupConfig]
     servers: dict[str, Endpoint]
     incarnation: str = ""
+    catalog: str = ""
 
 
 class ServerFile(msgspec.Struct, frozen=True):

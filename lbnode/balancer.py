@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from dbnode.client import Requests
 from lbnode.app import BalancerApp
+from lbnode.catalog import Catalog
 from lbnode.catalog_group import CatalogGroup
 from lbnode.catalog_machine import CatalogMachine
 from lbnode.control import LinkWatch, ServerControl, SharedWatch, WatchedLinks
@@ -61,7 +62,7 @@ class Balancer:
 
     `name` was never used before by a balancer of the cluster: its sessions and links go by it. `state_file` keeps the
     catalog, `wal` and `recovered` are its log. `links_of` makes unstarted links for a name and a receiver, `fatal`
-    ends the process.
+    ends the process. `restored` is what a catalog that is gone begins with.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Balancer:
         launcher: Launcher,
         control: ServerControl,
         fatal: Callable[[Failure], None],
+        restored: Catalog | None = None,
         settings: BalancerSettings,
     ) -> None:
         self._machine = CatalogMachine(state_file)
@@ -88,7 +90,7 @@ class Balancer:
         def open_watch() -> LinkWatch:
             return LinkWatch(clock, lambda receive: links_of(f"{name} init", receive))
 
-        catalog = CatalogGroup(self._node, self._machine, name)
+        catalog = CatalogGroup(self._node, self._machine, name, restored)
         fleet = Fleet(clock, launcher, control, catalog, settings.fleet)
         upkeep = Upkeep(clock, catalog, fleet, settings.upkeep)
         launcher.on_exit(upkeep.ended)

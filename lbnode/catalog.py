@@ -102,6 +102,12 @@ class FoundCluster(msgspec.Struct, frozen=True, tag="found_cluster"):
     cluster_id: str
 
 
+class RestoreCatalog(msgspec.Struct, frozen=True, tag="restore_catalog"):
+    """The first command of a catalog that was put together again from what the servers knew."""
+
+    catalog: Catalog
+
+
 class BeginInit(msgspec.Struct, frozen=True, tag="begin_init"):
     """Begin to make a table out of nothing, or (`replace`) in the place of the one there is."""
 
@@ -183,6 +189,7 @@ class ForgetReplicas(msgspec.Struct, frozen=True, tag="forget_replicas"):
 
 Command: TypeAlias = (
     FoundCluster
+    | RestoreCatalog
     | BeginInit
     | BeginResize
     | RecordServer
@@ -210,6 +217,9 @@ def apply(catalog: Catalog, command: Command) -> Catalog:
     match command:
         case FoundCluster():
             after = _found(catalog, command)
+        case RestoreCatalog():
+            _found(catalog, FoundCluster(command.catalog.cluster_id))
+            return command.catalog
         case BeginInit():
             after = _begin_init(catalog, command)
         case BeginResize():

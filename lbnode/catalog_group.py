@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 from twisted.internet.defer import Deferred
 
-from lbnode.catalog import Catalog, Command, FoundCluster, Refused
+from lbnode.catalog import Catalog, Command, FoundCluster, Refused, RestoreCatalog
 from lbnode.catalog_machine import CatalogMachine
 from raftlog.errors import LostData
 from raftlog.messages import ConfState
@@ -24,11 +24,15 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class CatalogGroup:
-    """The catalog as the controller uses it, on a running Node that hosts `machine` for the balancer `name`."""
+    """The catalog as the controller uses it, on a running Node that hosts `machine` for the balancer `name`.
 
-    def __init__(self, node: Node, machine: CatalogMachine, name: str) -> None:
+    `restored` is what a catalog that never was begins with, if its servers remember one.
+    """
+
+    def __init__(self, node: Node, machine: CatalogMachine, name: str, restored: Catalog | None = None) -> None:
         self._node = node
         self._machine = machine
+        self._restored = restored
         self._peers = {_REPLICA_ID: name}
 
     @property
@@ -53,7 +57,8 @@ class CatalogGroup:
         node.campaign(CATALOG_GROUP_ID)
         await node.read_index(CATALOG_GROUP_ID, timeout_seconds)
         if not self.catalog.cluster_id:
-            await self.propose(FoundCluster(new_cluster_id))
+            restored = self._restored
+            await self.propose(RestoreCatalog(restored) if restored is not None else FoundCluster(new_cluster_id))
 
     async def propose(self, command: Command) -> Catalog:
         """Return the catalog after the command, once that is durable; raises Refused, or a raftlog GroupError."""

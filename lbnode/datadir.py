@@ -2,6 +2,7 @@
 
 lock            held by the running balancer
 identity.json   the cluster's id; written once
+rebuilt.json    the catalog to begin with, while it is being rebuilt from what the servers know
 secret          what servers and balancers of the cluster prove to each other (0600)
 catalog/        the catalog's log and state
 servers/        one data directory per server, for servers on this machine
@@ -16,6 +17,7 @@ from typing import IO
 
 import msgspec
 
+from lbnode.catalog import Catalog
 from lbnode.durable_file import replace_file
 
 
@@ -34,11 +36,12 @@ class DataDirectory:
         self.path = path.absolute()
         self._lock: IO[bytes] | None = None
 
-    def open(self) -> None:
+    def open(self, *, rebuild: bool = False) -> None:
         """Create what is missing and take the lock.
 
-        Raises DirectoryUnusable if another balancer has it, and if there are servers but no catalog: a new one would
-        hand out the ids of their replicas a second time, and take their homes for its own.
+        Raises DirectoryUnusable if another balancer has it, and if there are servers but no catalog, unless `rebuild`
+        says that one may be put together from them: a new one would hand out the ids of their replicas a second time,
+        and take their homes for its own.
         """
         try:
             for path in (self.path, self.catalog, self.servers):
@@ -49,10 +52,20 @@ class DataDirectory:
             raise DirectoryUnusable(f"{self.path} is in use by another balancer") from None
         except OSError as error:
             raise DirectoryUnusable(f"{self.path} cannot be used: {error}") from error
-        if any(self.servers.iterdir()) and not any(self.catalog.iterdir()):
+        try:
+            self._check(rebuild=rebuild)
+        except DirectoryUnusable:
             self.close()
+            raise
+
+    def _check(self, *, rebuild: bool) -> None:
+        lost = not any(self.catalog.iterdir())
+        if rebuild and not lost:
+            raise DirectoryUnusable(f"the catalog {self.catalog} is there; --rebuild is for one that is gone")
+        if lost and not rebuild and any(self.servers.iterdir()) and not self._rebuilt.exists():
             raise DirectoryUnusable(
-                f"{self.servers} holds servers, but their catalog {self.catalog} is gone: bring it back"
+                f"{self.servers} holds servers, but their catalog {self.catalog} is gone: bring it back, "
+                "or begin once with --rebuild to put it together from what the servers know"
             )
 
     def close(self) -> None:
@@ -70,6 +83,27 @@ class DataDirectory:
     def servers(self) -> Path:
         """Where the servers' data directories are."""
         return self.path / "servers"
+
+    @property
+    def _rebuilt(self) -> Path:
+        return self.path / "rebuilt.json"
+
+    def keep_rebuilt(self, catalog: Catalog, secret: bytes) -> None:
+        """Begin with this catalog, which is of a cluster with this secret, however often that is cut short."""
+        replace_file(self.path / "secret", secret + b"\n", mode=0o600)
+        replace_file(self.path / "identity.json", msgspec.json.encode(_Identity(catalog.cluster_id)) + b"\n")
+        replace_file(self._rebuilt, msgspec.json.encode(catalog) + b"\n")
+
+    def rebuilt(self) -> Catalog | None:
+        """Return the catalog to begin with, None if none was rebuilt or it was begun with already."""
+        try:
+            return msgspec.json.decode(self._rebuilt.read_bytes(), type=Catalog)
+        except FileNotFoundError:
+            return None
+
+    def forget_rebuilt(self) -> None:
+        """Take note that the rebuilt catalog is in the log."""
+        self._rebuilt.unlink(missing_ok=True)
 
     def cluster_id(self, new: str) -> str:
         """Return the id of the cluster, which is `new` from now on if there was none."""

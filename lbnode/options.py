@@ -66,6 +66,11 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("init-deadline", None, 180.0, "Seconds that an /init may take", _seconds),
     ("resize-deadline", None, 600.0, "Seconds that an /add or /rm may take", _seconds),
     ("start-deadline", None, 30.0, "Seconds that a server may take until it answers", _seconds),
+    ("heartbeat-interval", None, 1.0, "Seconds between two looks at a server", _seconds),
+    ("heartbeat-deadline", None, 2.0, "Seconds that a server may take to answer a heartbeat", _seconds),
+    ("heartbeat-misses", None, 3, "Heartbeats missed in a row until a server counts as down", _positive),
+    ("hung-deadline", None, 60.0, "Seconds that a running server may be silent until it is killed", _seconds),
+    ("respawn-tries", None, 6, "Starts in vain until a server's replicas move to others", _positive),
     ("body-bytes-max", None, 16 << 20, "Longest request body, in bytes", _body_bytes),
     ("rows-max", None, 100_000, "Most rows in one /write", _positive),
     ("connections-max", None, 10_000, "Most client connections at once", _positive),
@@ -77,6 +82,7 @@ class BalancerOptions(usage.Options):
     """Options of the balancer; `environment` is where those come from that the command line leaves out."""
 
     synopsis = "[options]"
+    optFlags = [["rebuild", None, "Put a catalog that is gone together again from what the servers know"]]
     optParameters = [list(parameter) for parameter in _PARAMETERS]
 
     def __init__(self, environment: Mapping[str, str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dbnode.schema import Schema
 from dbnode.wire import GroupConfig, ManagedConfig
-from lbnode.catalog import Catalog
+from lbnode.catalog import Catalog, Preparing
 from lbnode.layout import Layout, ServerAddress, ShardLayout
 from lbnode.table import ServerRecord, ShardRecord, Table
 
@@ -50,7 +52,17 @@ def config_of(catalog: Catalog, table: Table, server: ServerRecord) -> ManagedCo
         groups=[_group(shard) for shard in table.shards_on(server.name)],
         servers={other.name: other.link for other in table.servers.values() if other.link is not None},
         incarnation=server.incarnation,
+        catalog=copy_of(catalog),
     )
+
+
+def copy_of(catalog: Catalog) -> str:
+    """Return what servers keep for a balancer that loses its disk: the catalog without what may still be rolled back.
+
+    Its version is left out: it stands in the configuration, and alone is no news.
+    """
+    operation = None if isinstance(catalog.operation, Preparing) else catalog.operation
+    return msgspec.json.encode(msgspec.structs.replace(catalog, version=0, operation=operation)).decode()
 
 
 def _group(shard: ShardRecord) -> GroupConfig:

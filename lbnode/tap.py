@@ -33,11 +33,14 @@ from lbnode.concurrent import in_background
 from lbnode.datadir import DataDirectory, DirectoryUnusable
 from lbnode.default_table import default_table
 from lbnode.first_steps import first_steps
+from lbnode.fleet import FleetTimes
 from lbnode.initialise import InitTimes
 from lbnode.launchers.process import LaunchTimes, ProcessLauncher
 from lbnode.options import COURSE_NAMES, BalancerOptions
+from lbnode.rebuild import homes_below, rebuild
 from lbnode.resizing import ResizeTimes
 from lbnode.router import RouterOptions
+from lbnode.upkeep import UpkeepTimes
 from lbnode.wire import InitLimits, InitRequest, parse_init
 from raftlog.errors import LostData
 from raftlog.link import Identity, Receive
@@ -106,10 +109,15 @@ class BalancerProcess(Service):
     async def _start(self) -> None:
         options = self._options
         first_table = _first_table(options)
-        self._data.open()
+        self._data.open(rebuild=options["rebuild"])
+        if options["rebuild"]:
+            rebuilt = rebuild(homes_below(self._data.servers))
+            self._data.keep_rebuilt(rebuilt.catalog, rebuilt.secret)
+            self._log.warn("the catalog was put together from what the servers know")
         cluster_id = self._data.cluster_id(secrets.token_hex(8))
         self._balancer = balancer = self._put_together(cluster_id)
         await balancer.open(cluster_id)
+        self._data.forget_rebuilt()
         limits = Limits(body_bytes_max=options["body-bytes-max"], connections_max=options["connections-max"])
         self._site = JsonSite(self._reactor, balancer.app.app.resource(), limits, balancer.app.direct)
         self._port = await serverFromString(self._reactor, options["port"]).listen(self._site)
@@ -156,6 +164,7 @@ class BalancerProcess(Service):
             ),
             control=control,
             fatal=self._failed,
+            restored=self._data.rebuilt(),
             settings=_settings(options),
         )
 
@@ -236,6 +245,14 @@ def _settings(options: BalancerOptions) -> BalancerSettings:
         init=InitTimes(deadline_seconds=options["init-deadline"]),
         resize=ResizeTimes(deadline_seconds=options["resize-deadline"]),
         rows_max=options["rows-max"],
+        fleet=FleetTimes(
+            heartbeat_seconds=options["heartbeat-deadline"], heartbeats_missed_max=options["heartbeat-misses"]
+        ),
+        upkeep=UpkeepTimes(
+            look_seconds=options["heartbeat-interval"],
+            hung_seconds=options["hung-deadline"],
+            tries_max=options["respawn-tries"],
+        ),
     )
 
 

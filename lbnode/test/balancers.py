@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from dbnode.client.control import ControlFailed
 from dbnode.wire import Endpoint, ManagedConfig, ServerFile
 from lbnode.catalog import Catalog, Command
 from lbnode.catalog_group import CatalogGroup
@@ -130,6 +131,14 @@ class FusedControl(MemoryControl):
     def __init__(self, launcher: MemoryLauncher, fuse: Fuse) -> None:
         super().__init__(launcher)
         self._fuse = fuse
+        #: Whether no heartbeat gets an answer.
+        self.deaf = False
+
+    async def heartbeat(self, server: Endpoint, timeout_seconds: float) -> None:
+        """See ServerControl.heartbeat."""
+        if self.deaf:
+            raise ControlFailed("unreachable", "no answer")
+        await super().heartbeat(server, timeout_seconds)
 
     async def configure(
         self, server: Endpoint, schema: dict[str, list[str]], cluster: ManagedConfig, timeout_seconds: float
@@ -174,17 +183,26 @@ class FusedCatalog(CatalogGroup):
 class Balancer:
     """A controller with all that belongs to it, on a disk and over servers that outlive it."""
 
-    def __init__(self, clock: Clock, disk: Disk, launcher: MemoryLauncher, *, fuse: Fuse | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        disk: Disk,
+        launcher: MemoryLauncher,
+        *,
+        fuse: Fuse | None = None,
+        restored: Catalog | None = None,
+    ) -> None:
         self.clock = clock
         self.disk = disk
         self.fuse = fuse or Fuse()
         self.layouts: list[Layout | None] = []
         catalog = BalancerCatalog(clock, disk)
         self.node, self.failures = catalog.node, catalog.failures
-        self.catalog = FusedCatalog(catalog.node, catalog.machine, "balancer")
+        self.catalog = FusedCatalog(catalog.node, catalog.machine, "balancer", restored)
         self.catalog.fuse = self.fuse
         fused = FusedLauncher(launcher, self.fuse)
-        self.fleet = Fleet(clock, fused, FusedControl(launcher, self.fuse), self.catalog, FleetTimes())
+        self.control = FusedControl(launcher, self.fuse)
+        self.fleet = Fleet(clock, fused, self.control, self.catalog, FleetTimes())
         self.upkeep = Upkeep(clock, self.catalog, self.fleet, UpkeepTimes())
         fused.on_exit(self.upkeep.ended)
         self.watch = FusedWatch(launcher, self.fuse)

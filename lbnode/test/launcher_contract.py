@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from dbnode.wire import ServerFile
@@ -28,6 +29,10 @@ class LauncherContract(_Base):
     """Tests of `self.launcher`; homes are cleaned away afterwards."""
 
     launcher: Launcher
+
+    async def turn(self) -> None:
+        """Let what happened be heard of."""
+        raise NotImplementedError
 
     async def test_a_started_server_is_found(self) -> None:
         """It says who it is and where it listens, and so says whoever looks."""
@@ -57,6 +62,19 @@ class LauncherContract(_Base):
 
         self.assertEqual(second.incarnation, first.incarnation)
         self.assertNotEqual(who(second), who(first))
+
+    async def test_its_end_is_heard_of(self) -> None:
+        """Whoever looked at a server is told as soon as it ended."""
+        ended: Deferred[str] = Deferred()
+        self.launcher.on_exit(lambda home: None if ended.called else ended.callback(home))
+        await self.launcher.start(SPEC)
+        await self.launcher.look("Server0")
+
+        await self.launcher.stop("Server0")
+        await self.turn()
+
+        self.assertTrue(ended.called)
+        self.assertEqual(await ended, "Server0")
 
     async def test_a_destroyed_server_is_forgotten(self) -> None:
         """On its home another one can be made, and nothing starts that expects the old data."""

@@ -127,6 +127,37 @@ class RespawnTests(HealingTestCase):
         return set(self.shards(balancer)[place].directory.values())
 
 
+class SilentTests(HealingTestCase):
+    def setUp(self) -> None:
+        """Make a table whose servers all fall silent on request."""
+        super().setUp()
+        self.made_ = self.made()
+        self.before = dict(self.launcher.running)
+
+    def silence(self, seconds: float) -> set[str]:
+        """Let no heartbeat be answered for so long; return the states of the servers at the end."""
+        self.made_.control.deaf = True
+        self.clock.pump([0.1] * round(seconds * 10))
+        states = {server.state for server in self.state(self.made_).servers}
+        self.made_.control.deaf = False
+        return states
+
+    def test_a_silent_server_is_down_and_left_alone(self) -> None:
+        """A paused process is not killed for it, and is up again as soon as it answers."""
+        self.assertEqual(self.silence(50), {"down"})
+
+        self.until_whole(self.made_)
+        self.assertEqual(self.launcher.running, self.before)
+
+    def test_one_that_hangs_is_started_again(self) -> None:
+        """After a long silence it is another process on the same data."""
+        self.silence(80)
+
+        self.until_whole(self.made_)
+        self.assertFalse(set(self.launcher.running.values()) & set(self.before.values()))
+        self.assertEqual(self.launcher.homes, {"A", "B", "C"})
+
+
 class LostDataTests(HealingTestCase):
     def test_a_wiped_server_begins_anew_under_new_ids(self) -> None:
         """Its replicas are learners first and replace the old ones; everything that was acknowledged is there."""

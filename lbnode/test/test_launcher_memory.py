@@ -17,7 +17,12 @@ class MemoryLauncherTests(LauncherContract, TestCase):
     def setUp(self) -> None:
         """Make a launcher."""
         self.failures: list[Failure] = []
-        self.launcher: MemoryLauncher = MemoryLauncher(Clock(), random.Random(1), self.failures.append)
+        self.clock = Clock()
+        self.launcher: MemoryLauncher = MemoryLauncher(self.clock, random.Random(1), self.failures.append)
+
+    async def turn(self) -> None:
+        """See LauncherContract.turn."""
+        self.clock.advance(0)
 
     async def test_a_killed_server_leaves_its_home(self) -> None:
         """Kill -9 ends the server and keeps its data."""

@@ -48,6 +48,10 @@ class ProcessLauncherTests(LauncherContract, TestCase):
             self.reactor, self.reactor, self.reactor, self.directory, SECRET, heartbeat, os.environ, times
         )
 
+    async def turn(self) -> None:
+        """See LauncherContract.turn."""
+        await deferLater(self.reactor, 0.05)
+
     async def destroy_all(self) -> None:
         """Leave no server behind."""
         if self.directory.exists():

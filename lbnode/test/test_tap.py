@@ -48,7 +48,9 @@ class Running(ProcessProtocol):
         self.ended.callback(None)
 
 
-class BalancerProcessTests(TestCase):
+class BalancerProcessCase(TestCase):
+    """A balancer as a process, on a data directory of its own; nothing is left running."""
+
     timeout = 120
 
     def setUp(self) -> None:
@@ -117,6 +119,8 @@ class BalancerProcessTests(TestCase):
                 return
             await deferLater(self.reactor, 0.05)
 
+
+class BalancerProcessTests(BalancerProcessCase):
     async def test_through_deaths(self) -> None:
         """What was acknowledged is there after kill -9 of the balancer, and of everything; SIGTERM stops all."""
         self.start("--auto-init", "default", SERVER_NUMBER="3")
