@@ -58,7 +58,12 @@ class SimulatedWal:
         self._due = False
         rounds = self._wal.stats.rounds
         goes_on = self._wal.commit.step(0)
-        if goes_on and self._wal.stats.rounds == rounds:
+        if not goes_on or not self._wal.oldest_unsynced_seconds():
+            return
+        if self._wal.stats.rounds > rounds:
+            # What is left begins another segment.
+            self._write_after(self._delay_seconds())
+        else:
             self._happened["disk: no space"] += 1
             self._write_after(RETRY_SECONDS)
 
