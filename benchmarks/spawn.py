@@ -80,6 +80,8 @@ class Cluster:
         await self._balancer.until(lambda: answers(self.door, "GET", "/healthz"), _START_SECONDS)
         try:
             await self.door.json("POST", "/init", workload.init_request(), deadline_seconds=_START_SECONDS)
+            if (growth := workload.add_request()) is not None:
+                await self.door.json("POST", "/add", growth, deadline_seconds=_START_SECONDS)
         except (UnexpectedAnswerError, UnreachableError) as reason:
             raise StartError(f"{reason}; {self._balancer.end_of_log()}") from reason
         await self._balancer.until(lambda: answers(self.door, "GET", "/readyz"), _START_SECONDS)

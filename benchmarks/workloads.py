@@ -1,12 +1,13 @@
 """The workloads: which cluster they ask for, and which rows they write and read.
 
-A-1 and A-2 are those of the course: 10,000 writes of one row each, then 10,000 reads of one id each, over four shards
-of 4,096 ids. Ids are distinct, in range and shuffled; the same seed gives the same requests.
+A-1 to A-3 are those of the course: 10,000 writes of one row each, then 10,000 reads of one id each, over shards of
+4,096 ids. Ids are distinct, in range and shuffled; the same seed gives the same requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -37,21 +38,37 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A cluster's layout: shards, and for each server those of which it holds a replica."""
+    """A cluster's layout: shards, and for each server those of which it holds a replica.
+
+    One that is `grown` comes out of another by one /add, whose new servers name no shards: the balancer raises every
+    shard to `replicas` copies and places them as it likes.
+    """
 
     name: str
     about: str
     shards: tuple[Shard, ...]
     servers: dict[str, tuple[str, ...]]
+    grown: Workload | None = None
+    replicas: int = 0
 
     def init_request(self) -> dict[str, Any]:
-        """Return the body of POST /init that makes this cluster."""
+        """Return the body of POST /init that makes this cluster, or the one that it grows from."""
+        if self.grown is not None:
+            return self.grown.init_request()
         return {
             "N": len(self.servers),
             "schema": {"columns": ["Stud_id", "Stud_name", "Stud_marks"], "dtypes": ["Number", "String", "String"]},
-            "shards": [{"Stud_id_low": s.low, "Shard_id": s.name, "Shard_size": s.size} for s in self.shards],
+            "shards": _described(self.shards),
             "servers": self.servers,
         }
+
+    def add_request(self) -> dict[str, Any] | None:
+        """Return the body of POST /add that lets it grow, None for a cluster that /init makes as a whole."""
+        if self.grown is None:
+            return None
+        new = {name: shards for name, shards in self.servers.items() if name not in self.grown.servers}
+        shards = [shard for shard in self.shards if shard not in self.grown.shards]
+        return {"n": len(new), "new_shards": _described(shards), "servers": new, "replicas": self.replicas}
 
     def capacity(self) -> int:
         """Return how many ids there are."""
@@ -62,7 +79,12 @@ class Workload:
         return next(shard.name for shard in self.shards if row_id in shard.ids())
 
 
-_FOUR_SHARDS = tuple(Shard(f"sh{number + 1}", number * 4096, 4096) for number in range(4))
+def _described(shards: Iterable[Shard]) -> list[dict[str, Any]]:
+    return [{"Stud_id_low": one.low, "Shard_id": one.name, "Shard_size": one.size} for one in shards]
+
+
+_SIX_SHARDS = tuple(Shard(f"sh{number + 1}", number * 4096, 4096) for number in range(6))
+_FOUR_SHARDS = _SIX_SHARDS[:4]
 
 A_1 = Workload(
     name="A-1",
@@ -83,7 +105,15 @@ A_2 = Workload(
     shards=_FOUR_SHARDS,
     servers={f"Server{number}": ("sh1", "sh2", "sh3", "sh4") for number in range(7)},
 )
-WORKLOADS = {workload.name: workload for workload in (A_1, A_2)}
+A_3 = Workload(
+    name="A-3",
+    about="A-1 grown to 10 servers, 6 shards, 8 replicas",
+    shards=_SIX_SHARDS,
+    servers={**A_1.servers, **{f"Server{number}": () for number in (7, 8, 9, 10)}},
+    grown=A_1,
+    replicas=8,
+)
+WORKLOADS = {workload.name: workload for workload in (A_1, A_2, A_3)}
 
 
 class LayoutError(Exception):
@@ -94,18 +124,25 @@ def check_layout(status: Mapping[str, Any], workload: Workload) -> None:
     """Check that the body of /status shows the workload's shards, servers and columns. Raises LayoutError."""
     if not status["shards"]:
         raise LayoutError("the balancer holds no table yet: POST /init first, or let the bench --spawn a cluster")
-    wanted = workload.init_request()
-    shards = [{name: shard.get(name) for name in wanted["shards"][0]} for shard in status["shards"]]
+    wanted = _described(workload.shards)
+    shards = [{name: shard.get(name) for name in wanted[0]} for shard in status["shards"]]
     found = {
-        "columns": status["schema"]["columns"] == wanted["schema"]["columns"],
-        "shards": sorted(map(repr, shards)) == sorted(map(repr, wanted["shards"])),
-        "servers": sorted(map(sorted, status["servers"].values())) == sorted(map(sorted, workload.servers.values())),
+        "columns": status["schema"]["columns"] == workload.init_request()["schema"]["columns"],
+        "shards": sorted(map(repr, shards)) == sorted(map(repr, wanted)),
+        "servers": _same_servers(status["servers"], workload),
     }
     if different := [name for name, same in found.items() if not same]:
         raise LayoutError(
             f"the table is not that of {workload.name} ({workload.about}): other {', '.join(different)}; "
             "give another workload, or let the bench --spawn a cluster"
         )
+
+
+def _same_servers(found: Mapping[str, Sequence[str]], workload: Workload) -> bool:
+    if workload.grown is None:
+        return sorted(map(sorted, found.values())) == sorted(map(sorted, workload.servers.values()))
+    copies = Counter(shard for held in found.values() for shard in held)
+    return len(found) == len(workload.servers) and set(copies.values()) == {workload.replicas}
 
 
 class TableFullError(Exception):

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from benchmarks.workloads import (
     A_1,
     A_2,
+    A_3,
     LayoutError,
     Record,
     TableFullError,
@@ -44,6 +45,28 @@ class Layouts(SynchronousTestCase):
         status["servers"] = {f"Db{number}": shards for number, shards in enumerate(A_1.servers.values())}
 
         check_layout(status, A_1)
+
+    def test_growth(self) -> None:
+        """A-3 is A-1, four open servers, two shards after its own, and eight copies of each shard."""
+        growth = A_3.add_request()
+
+        assert growth is not None
+        self.assertEqual(A_3.init_request(), A_1.init_request())
+        self.assertEqual((growth["n"], growth["replicas"], list(growth["servers"].values())), (4, 8, [()] * 4))
+        self.assertEqual([shard["Stud_id_low"] for shard in growth["new_shards"]], [16384, 20480])
+        self.assertIsNone(A_1.add_request())
+
+    def test_status_of_a_grown_cluster(self) -> None:
+        """Wherever the balancer placed the copies, their number must be right."""
+        names = [shard.name for shard in A_3.shards]
+        shards = [{"Stud_id_low": s.low, "Shard_id": s.name, "Shard_size": s.size} for s in A_3.shards]
+        servers = {f"Server{number}": list(names) if number < 8 else [] for number in range(10)}
+        status = {**A_1.init_request(), "shards": shards, "servers": servers}
+
+        check_layout(status, A_3)
+        servers["Server9"] = ["sh1"]
+
+        self.assertRaises(LayoutError, check_layout, status, A_3)
 
     def test_status_of_another_cluster(self) -> None:
         """Another placement is refused by its name, and so is a balancer without a table."""
