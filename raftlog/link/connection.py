@@ -40,7 +40,7 @@ class Wiring:
     identity: Identity
     prover: Prover
     encode: Callable[[list[Any]], bytes]
-    decode: Callable[[bytes], list[Any]]
+    decode: Callable[[bytes | memoryview], list[Any]]
     receive: Receive
     options: LinkOptions
     counters: LinkCounters

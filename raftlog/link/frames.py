@@ -39,7 +39,10 @@ def first_payload(data: bytes | bytearray, bytes_max: int) -> bytes | None:
 
 
 class FrameDecoder:
-    """Cuts a byte stream into payloads of at most `bytes_max` bytes."""
+    """Cuts a byte stream into payloads of at most `bytes_max` bytes.
+
+    A payload is a view of what came in: a long one is not copied on its way to who decodes it.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -48,17 +51,17 @@ class FrameDecoder:
         #: How long `_partial` must become before looking at it again is of use.
         self._wanted_bytes = HEADER_BYTES
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[memoryview]:
         """Return the payloads that `data` completes; raise FrameError, after which the decoder is of no use."""
-        if self._partial:
-            self._partial += data
-            if len(self._partial) < self._wanted_bytes:
-                return []
-            data = bytes(self._partial)
-            self._partial.clear()
-        return self._cut(data)
+        if not self._partial:
+            return self._cut(memoryview(data))
+        self._partial += data
+        if len(self._partial) < self._wanted_bytes:
+            return []
+        complete, self._partial = self._partial, bytearray()
+        return self._cut(memoryview(complete))
 
-    def _cut(self, data: bytes) -> list[bytes]:
+    def _cut(self, data: memoryview) -> list[memoryview]:
         payloads = []
         start, end = 0, len(data)
         self._wanted_bytes = HEADER_BYTES

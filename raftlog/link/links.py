@@ -60,7 +60,7 @@ class Links(Service):
         identity: Identity,
         secret: bytes,
         encode: Callable[[list[Any]], bytes],
-        decode: Callable[[bytes], list[Any]],
+        decode: Callable[[bytes | memoryview], list[Any]],
         receive: Receive,
         *,
         rng: Random,

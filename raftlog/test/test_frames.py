@@ -18,10 +18,19 @@ payload_lists = st.lists(st.binary(max_size=40), max_size=8)
 
 def fed(decoder: FrameDecoder, chunks: list[bytes]) -> list[bytes]:
     """Return all payloads that come out of feeding the chunks."""
-    return [payload for chunk in chunks for payload in decoder.feed(chunk)]
+    return [bytes(payload) for chunk in chunks for payload in decoder.feed(chunk)]
 
 
 class DecoderTests(SynchronousTestCase):
+    def test_payloads_stay_as_they_are(self) -> None:
+        """A payload is a view, but of nothing that later reads change."""
+        decoder = FrameDecoder(10)
+        stream = frame(b"one") + frame(b"two") + frame(b"three")
+
+        kept = [payload for place in range(0, len(stream), 5) for payload in decoder.feed(stream[place : place + 5])]
+
+        self.assertEqual(kept, [b"one", b"two", b"three"])
+
     def test_several_in_one_read(self) -> None:
         """All frames that a read completes come out at once, empty ones too."""
         payloads = FrameDecoder(10).feed(frame(b"one") + EMPTY_FRAME + frame(b"two") + b"\0")
