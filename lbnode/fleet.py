@@ -57,7 +57,7 @@ class _Seen(msgspec.Struct):
     heartbeats_missed: int = 0
     #: When the first of the heartbeats missed was sent.
     silent_since_seconds: float = 0.0
-    #: What this process was told, its version left out; None if it has to be told.
+    #: What this process was told, without version and copy of the catalog; None if it has to be told.
     told: ManagedConfig | None = None
 
 
@@ -215,7 +215,8 @@ class Fleet:
         if seen is None or seen.file is None or seen.state not in ("starting", "up"):
             return f"{server.name} does not run"
         config = config_of(self._catalog.catalog, table, server)
-        content = msgspec.structs.replace(config, version=0)
+        # The copy of the catalog goes along with what a server must know, and is no reason to tell it anything.
+        content = msgspec.structs.replace(config, version=0, catalog="")
         if seen.told == content:
             return ""
         try:

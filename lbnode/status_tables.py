@@ -39,7 +39,8 @@ def _servers(status: dict[str, Any]) -> Table:
 
 def _replicas(status: dict[str, Any]) -> Table:
     columns = ("shard", "ids", "server", "id", "state", "role", "for", "term", "applied", "lag", "rows")
-    table = Table(*columns, **_STYLE, title=f"{len(status['shards'])} shards")
+    doing = [f"{shard['Shard_id']}: {shard['doing']}" for shard in status["shards"] if shard.get("doing")]
+    table = Table(*columns, **_STYLE, title=f"{len(status['shards'])} shards", caption="\n".join(doing))
     for shard in status["shards"]:
         low = next(value for name, value in shard.items() if name.endswith("_low"))
         ids = f"{low}-{low + shard['Shard_size'] - 1}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -33,6 +34,15 @@ class StatusTablesTests(SynchronousTestCase):
         leader = next(line for line in lines if "leader" in line)
         self.assertEqual(leader.split(), ["sh1", "0-9", "B", "1", "serving", "leader", "5s", "3", "2000", "0", "7"])
         self.assertEqual(sum(" down " in line for line in lines), 2)
+
+    def test_what_is_being_done(self) -> None:
+        """What the controller does about a shard, or waits for, stands below the replicas."""
+        state = described(LEADER, FOLLOWER)
+        busy = msgspec.structs.replace(state.shards[0], doing="add replica 9")
+
+        text = shown(status(msgspec.structs.replace(state, shards=(busy, *state.shards[1:]))))
+
+        self.assertIn("sh1: add replica 9", text)
 
     def test_without_a_table(self) -> None:
         """Before /init there is nothing to show, and what is going on is said."""
