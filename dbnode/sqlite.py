@@ -40,11 +40,13 @@ _encode = msgspec.msgpack.Encoder().encode
 ROWS_INLINE_MAX = 2048
 #: Rows that a commit may change and still be made on the spot: a few milliseconds, far from a heartbeat's interval.
 CHANGES_INLINE_MAX = 2048
-#: The same for the bytes of these rows, as MessagePack.
+#: The same for the bytes of these rows, as MessagePack, and of those that they may replace, by the table's average.
 CHANGES_INLINE_BYTES_MAX = 512 << 10
 #: The WAL is carried over into the database when it is this long.
 WAL_BYTES_MAX = 16 << 20
-#: Commits between two looks at the length of the WAL.
+#: An average over fewer rows than this would tell more of the rest of the file.
+ROWS_MEASURED_MIN = 1024
+#: Commits between two looks at the lengths of the WAL and of rows.
 COMMITS_PER_LOOK = 64
 
 #: Tells the files of imports apart: one that was given up may be removed when the next one is under way already, and
@@ -68,6 +70,8 @@ class SqliteStore:
         self._exports: set[SqliteExport] = set()
         self._position = Position()
         self._commits_to_look = COMMITS_PER_LOOK
+        #: The average length of a row, when it was last looked at.
+        self._row_bytes = 0
         self._wal_bytes_next = WAL_BYTES_MAX
         self._checkpointing = False
         #: The WAL is about to be emptied, for which there must be no writer: commits queue behind it in the thread.
@@ -84,16 +88,17 @@ class SqliteStore:
             self._connection = connect(self._path)
             self._statements.prepare(self._connection, self._path, "WAL")
             image = self._statements.image(self._connection)
+            self._position = image.position
+            self._measure_rows(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise explained(error, self._path) from error
         except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors, and bytes that are no UTF-8
             raise WrongFileError(f"{self._path} is damaged: {error}") from error
-        self._position = image.position
         return image
 
     def load(self, ids: list[int], keys: list[str]) -> Answer[Loaded]:
         """Return those that exist, on the spot if they are few."""
-        if len(ids) > CHANGES_INLINE_MAX:
+        if self._are_many(len(ids)):
             return self._in_thread(lambda connection: self._statements.load(connection, ids, keys))
         try:
             return self._statements.load(self._opened(), ids, keys)
@@ -104,7 +109,7 @@ class SqliteStore:
         """Make the changes, on the spot if they are few."""
         if self._failed is not None:
             raise self._failed
-        if self._emptying or _is_long(changes):
+        if self._emptying or self._is_long(changes):
             later = self._in_thread(lambda connection: self._statements.commit(connection, changes))
             return later.addCallback(lambda _: self._committed(changes))
         try:
@@ -174,8 +179,21 @@ class SqliteStore:
         self._commits_to_look -= 1
         if self._commits_to_look <= 0:
             self._commits_to_look = COMMITS_PER_LOOK
+            if self._connection is not None:
+                self._measure_rows(self._connection)
             if os.stat(self._wal_path).st_size >= self._wal_bytes_next and not self._checkpointing:
                 in_background(Deferred.fromCoroutine(self._checkpoint()), "a checkpoint")
+
+    def _measure_rows(self, connection: sqlite3.Connection) -> None:
+        self._row_bytes = self._statements.used_bytes(connection) // max(self._position.row_count, ROWS_MEASURED_MIN)
+
+    def _are_many(self, rows: int) -> bool:
+        return rows > CHANGES_INLINE_MAX or rows * self._row_bytes > CHANGES_INLINE_BYTES_MAX
+
+    def _is_long(self, changes: Changes) -> bool:
+        if self._are_many(len(changes.upserts) + len(changes.deletes)):
+            return True
+        return len(_encode(changes.upserts)) > CHANGES_INLINE_BYTES_MAX
 
     # ---- the WAL ----------------------------------------------------------------------------------------------
 
@@ -247,12 +265,6 @@ class SqliteStore:
         if replaced is not None:
             replaced.raiseException()
         return image
-
-
-def _is_long(changes: Changes) -> bool:
-    if len(changes.upserts) + len(changes.deletes) > CHANGES_INLINE_MAX:
-        return True
-    return len(_encode(changes.upserts)) > CHANGES_INLINE_BYTES_MAX
 
 
 def _run_checkpoint(connection: sqlite3.Connection, mode: str) -> bool:

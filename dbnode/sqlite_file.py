@@ -127,6 +127,11 @@ class Statements:
             raise WrongFileError(f"{path} holds a table of {columns}, not of {self._columns_text()}")
         connection.execute(f"PRAGMA journal_mode = {journal_mode}")
 
+    def used_bytes(self, connection: sqlite3.Connection) -> int:
+        """Return how much of the file is in use, which is mostly by rows."""
+        pages = _number(connection, "PRAGMA page_count") - _number(connection, "PRAGMA freelist_count")
+        return pages * _number(connection, "PRAGMA page_size")
+
     def image(self, connection: sqlite3.Connection) -> Image:
         """Read what a machine keeps in memory."""
         results = {(name, sequence): found for name, sequence, found in _results(connection)}

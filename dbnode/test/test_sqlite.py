@@ -197,6 +197,25 @@ class Commits(SqliteTestCase):
         self.successResultOf(committed)
         self.assertEqual(len(self.loaded(store, list(range(20)))), 10)
 
+    def test_long_ones_are_replaced_in_the_thread(self) -> None:
+        """Where rows are long, a few of them are looked up and replaced in the thread, even by short ones."""
+        store = self.opened()
+        store.commit(wrote(1, *((id_, "x" * 200_000, 0) for id_ in range(100)), row_count=100))
+        self.successResultOf(store.close())
+        thread = ThreadOnCall()
+        store = self.opened(thread)
+
+        loaded = store.load(list(range(50)), [])
+        committed = store.commit(wrote(2, *((id_, "y", 0) for id_ in range(50)), row_count=100))
+        assert isinstance(loaded, Deferred)
+        assert committed is not None
+        thread.run()
+        thread.run()
+
+        self.assertEqual(len(self.successResultOf(loaded).rows), 50)
+        self.successResultOf(committed)
+        self.assertEqual(self.loaded(store, [7]), {7: (7, "y", 0)})
+
     def test_many_rows_are_loaded_in_the_thread(self) -> None:
         """What a large commit may touch is looked up in the thread."""
         thread = ThreadOnCall()
