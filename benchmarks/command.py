@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import deferLater
+
+from benchmarks.door import host_and_port
 
 _EXIT_INTERRUPTED = 130
 
@@ -44,3 +47,14 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return number
+
+
+def check_addresses(parser: argparse.ArgumentParser, url: str | None, json: Path | None) -> None:
+    """End with a message of the parser's if --url or --json, where given, lead nowhere."""
+    if json is not None and not json.parent.is_dir():
+        parser.error(f"--json: there is no directory {json.parent}")
+    if url is not None:
+        try:
+            host_and_port(url)
+        except ValueError as reason:
+            parser.error(f"--url: {reason}")

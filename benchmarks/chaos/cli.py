@@ -15,8 +15,8 @@ from twisted.internet.task import react
 from benchmarks.chaos.report import Options, show, to_json
 from benchmarks.chaos.session import hold_chaos
 from benchmarks.chaos.view import View
-from benchmarks.command import positive, until_interrupted
-from benchmarks.door import UnexpectedAnswerError, UnreachableError, host_and_port
+from benchmarks.command import check_addresses, positive, until_interrupted
+from benchmarks.door import UnexpectedAnswerError, UnreachableError
 from benchmarks.process import StartError
 from benchmarks.workloads import TableFullError
 
@@ -45,17 +45,11 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
     parser = _parser()
     given = parser.parse_args(arguments)
     json: Path | None = given.json
-    if json is not None and not json.parent.is_dir():
-        parser.error(f"--json: there is no directory {json.parent}")
+    check_addresses(parser, given.url, json)
     if (given.url is None) is not (given.data_dir is None):
         parser.error("--url and --data-dir go together: the balancer, and the directory of its servers")
-    if given.url is not None:
-        try:
-            host_and_port(given.url)
-        except ValueError as reason:
-            parser.error(f"--url: {reason}")
-        if not Path(given.data_dir).is_dir():
-            parser.error(f"--data-dir: there is no directory {given.data_dir}")
+    if given.url is not None and not Path(given.data_dir).is_dir():
+        parser.error(f"--data-dir: there is no directory {given.data_dir}")
     wanted = {name: value for name, value in vars(given).items() if name not in ("json", "spawn")}
     return Options(**wanted), json
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 
@@ -17,19 +16,13 @@ from benchmarks.chaos.cli import parse
 from benchmarks.chaos.report import Options
 from benchmarks.chaos.session import hold_chaos
 from benchmarks.chaos.view import View
+from benchmarks.test.command_lines import check_refusals
 from benchmarks.test.serving import ServedCase
 
 CHAOS = [sys.executable, str(Path(__file__).parents[2] / "bin" / "chaos")]
 
 
 class CommandLines(SynchronousTestCase):
-    def refusal(self, *arguments: str) -> str:
-        """Return what is said to a command line that makes no sense."""
-        with redirect_stderr(StringIO()) as said:
-            refused = self.assertRaises(SystemExit, parse, arguments)
-        self.assertEqual(refused.code, 2)
-        return said.getvalue()
-
     def test_defaults(self) -> None:
         """Nothing said is a minute with eight clients at a cluster of its own."""
         self.assertEqual(parse([]), (Options(1, 1.0, 8, None, None, None, False), None))
@@ -53,8 +46,7 @@ class CommandLines(SynchronousTestCase):
             "--json no/such/o.json": "no directory",
         }
 
-        for line, reason in cases.items():
-            self.assertIn(reason, self.refusal(*line.split()))
+        check_refusals(self, parse, cases)
 
 
 class Scripts(SynchronousTestCase):
