@@ -23,7 +23,7 @@ from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import together
 from lbnode.control import ServerControl
 from lbnode.launchers import Launcher, LaunchFailed, ServerSpec
-from lbnode.projection import config_of, schema_of
+from lbnode.projection import config_of, essence_of, schema_of
 from lbnode.state import ServerState
 from lbnode.table import ServerRecord, Table
 
@@ -57,7 +57,7 @@ class _Seen(msgspec.Struct):
     heartbeats_missed: int = 0
     #: When the first of the heartbeats missed was sent.
     silent_since_seconds: float = 0.0
-    #: What this process was told, without version and copy of the catalog; None if it has to be told.
+    #: What this process was told, without its version and with the essence of the catalog; None if it has to be told.
     told: ManagedConfig | None = None
 
 
@@ -215,8 +215,7 @@ class Fleet:
         if seen is None or seen.file is None or seen.state not in ("starting", "up"):
             return f"{server.name} does not run"
         config = config_of(self._catalog.catalog, table, server)
-        # The copy of the catalog goes along with what a server must know, and is no reason to tell it anything.
-        content = msgspec.structs.replace(config, version=0, catalog="")
+        content = msgspec.structs.replace(config, version=0, catalog=essence_of(self._catalog.catalog))
         if seen.told == content:
             return ""
         try:

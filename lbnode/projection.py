@@ -65,6 +65,16 @@ def copy_of(catalog: Catalog) -> str:
     return msgspec.json.encode(msgspec.structs.replace(catalog, version=0, operation=operation)).decode()
 
 
+def essence_of(catalog: Catalog) -> str:
+    """Return what of the catalog's copy every server is told as soon as it changes: who holds what, and where.
+
+    Addresses and counters change often and are found again, or skipped, by whoever rebuilds a catalog.
+    """
+    table = catalog.table
+    homes = {server.name: server.home for server in table.servers.values()} if table is not None else {}
+    return msgspec.json.encode((table.shards if table is not None else (), homes)).decode()
+
+
 def _group(shard: ShardRecord) -> GroupConfig:
     replicas = {str(replica_id): name for replica_id, name in shard.directory.items()}
     return GroupConfig(shard.group_id, shard.shard, replicas, list(shard.founders))
