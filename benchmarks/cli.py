@@ -12,21 +12,24 @@ from typing import Any
 from rich.console import Console
 from twisted.internet.task import react
 
+from benchmarks import tour
 from benchmarks.client import Clocks
-from benchmarks.command import positive, until_interrupted
-from benchmarks.door import UnexpectedAnswerError, UnreachableError, host_and_port
+from benchmarks.comeback import NotBackError
+from benchmarks.command import check_addresses, positive, until_interrupted
+from benchmarks.door import UnexpectedAnswerError, UnreachableError
 from benchmarks.kill import NoSuchServerError
 from benchmarks.process import StartError
 from benchmarks.report import Bars, good, show, to_json
 from benchmarks.run import CeilingError, Options
-from benchmarks.session import Session, hold_session
-from benchmarks.workloads import WORKLOADS, LayoutError, TableFullError
+from benchmarks.session import hold_session
+from benchmarks.workloads import A_1, WORKLOADS, LayoutError, TableFullError
 
 #: What stops a session without being a bug of the bench.
 _REASONS = (
     CeilingError,
     LayoutError,
     NoSuchServerError,
+    NotBackError,
     StartError,
     TableFullError,
     UnexpectedAnswerError,
@@ -47,7 +50,8 @@ unless the balancer has done so by itself, and its replicas are verified like al
 def main(arguments: Sequence[str] | None = None) -> None:
     """Hold a session and exit."""
     options, json = parse(arguments)
-    react(until_interrupted, (lambda reactor: _hold(reactor, options, json),))
+    hold = _tour if options.workload == tour.NAME else _hold
+    react(until_interrupted, (lambda reactor: hold(reactor, options, json),))
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
@@ -55,16 +59,12 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
     parser = _parser()
     given = parser.parse_args(arguments)
     json: Path | None = given.json
-    if json is not None and not json.parent.is_dir():
-        parser.error(f"--json: there is no directory {json.parent}")
-    if given.url is not None:
-        try:
-            host_and_port(given.url)
-        except ValueError as reason:
-            parser.error(f"--url: {reason}")
-        if given.kill is not None:
-            parser.error("--kill needs a cluster of the bench's own (--spawn)")
-    rows_max = WORKLOADS[given.workload].capacity()
+    check_addresses(parser, given.url, json)
+    if given.url is not None and given.kill is not None:
+        parser.error("--kill needs a cluster of the bench's own (--spawn)")
+    if given.workload == tour.NAME and given.url is not None:
+        parser.error(f"{tour.NAME} needs a cluster of the bench's own (--spawn)")
+    rows_max = WORKLOADS.get(given.workload, A_1).capacity()
     if given.rows > rows_max:
         parser.error(f"--rows: {given.workload} has only {rows_max} ids")
     wanted = {name: value for name, value in vars(given).items() if name not in ("json", "spawn")}
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     about = "; ".join(f"{workload.name}: {workload.about}" for workload in WORKLOADS.values())
-    parser.add_argument("workload", choices=sorted(WORKLOADS), help=about)
+    parser.add_argument("workload", choices=sorted((*WORKLOADS, tour.NAME)), help=f"{about}; {tour.NAME}: {tour.ABOUT}")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--spawn", action="store_true", help="start a cluster of its own for each run (the default)")
     where.add_argument("--url", help="use the balancer at http://host:port, whose table must be the workload's")
@@ -108,6 +108,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+async def _tour(reactor: Any, options: Options, json: Path | None) -> None:
+    try:
+        found = await tour.hold_tour(reactor, options)
+    except _REASONS as reason:
+        sys.stderr.write(f"bench: {reason}\n")
+        raise SystemExit(_EXIT_STOPPED) from reason
+    sys.stdout.write("".join(f"{line}\n" for line in found.lines()))
+    if json is not None:
+        _write(json, found.to_json())
+    if not found.good:
+        raise SystemExit(_EXIT_BAD)
+
+
 async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
     clocks = Clocks(wall=time.perf_counter, cpu=time.process_time)
     try:
@@ -118,10 +131,10 @@ async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
         raise SystemExit(_EXIT_STOPPED) from reason
     show(session, Console())
     if json is not None:
-        _write(json, session)
+        _write(json, to_json(session))
     if not good(session):
         raise SystemExit(_EXIT_BAD)
 
 
-def _write(json: Path, session: Session) -> None:
-    json.write_bytes(to_json(session))
+def _write(json: Path, document: bytes) -> None:
+    json.write_bytes(document)
