@@ -204,14 +204,14 @@ def _output(home: Path) -> Path:
 def _server_file(home: Path) -> ServerFile | None:
     try:
         return msgspec.json.decode((home / "endpoints.json").read_bytes(), type=ServerFile)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):  # ValueError: msgspec's errors, and bytes that are no UTF-8
         return None
 
 
 def _incarnation(home: Path) -> str:
     try:
         identity: dict[str, Any] = msgspec.json.decode((home / "identity.json").read_bytes(), type=dict[str, Any])
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):  # ValueError: msgspec's errors, and bytes that are no UTF-8
         return ""
     return str(identity.get("incarnation", ""))
 

@@ -64,6 +64,18 @@ class ProcessLauncherTests(LauncherContract, TestCase):
 
         self.assertEqual(await self.with_times(LaunchTimes()).start(SPEC), first)
 
+    async def test_damaged_files_name_no_server(self) -> None:
+        """A server whose files are damaged is found by its command line."""
+        await self.launcher.start(SPEC)
+        home = self.directory / "Server0"
+        (home / "endpoints.json").write_bytes(b'{"name":"\xff"}')
+        (home / "identity.json").write_bytes(b"[" * 100_000)
+
+        await self.launcher.destroy("Server0")
+
+        self.assertEqual(with_argument("--data-dir", str(home)), [])
+        self.assertFalse(home.exists())
+
     async def test_one_that_is_starting_is_waited_for(self) -> None:
         """A balancer killed while a server starts leaves a process that is found by its command line."""
         starting = self.launcher.start(SPEC)
