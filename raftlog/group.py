@@ -46,6 +46,7 @@ from raftlog.messages import (
 )
 from raftlog.rawnode import RawNode
 from raftlog.reads import ReadRounds
+from raftlog.retention import Holds
 from raftlog.state import Config, ProposalDropped, Role
 from raftlog.storage import MemoryLog
 from raftlog.transfer import Export, Import
@@ -117,7 +118,8 @@ class Group:
 
     `wake` asks the Node for a turn soon; `fatal` ends the process; `role_changed` hears of each change of role or
     leader; `write` puts a record into the write-ahead log that nothing waits for. Beyond `log_bytes_max` the log is
-    compacted to half of that: a follower further behind gets a snapshot (RAFT_RULES 17).
+    compacted to half of that: a follower further behind gets a snapshot (RAFT_RULES 17). While one is on its way the
+    log may be as long as `held_bytes_max`.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class Group:
         role_changed: Callable[[Group], None],
         write: Callable[[Record], None],
         log_bytes_max: int,
+        held_bytes_max: int,
     ) -> None:
         self.group_id = group_id
         self.replica_id = config.replica_id
@@ -151,6 +154,7 @@ class Group:
         self._when_idle: Deferred[None] | None = None
         self._write = write
         self._log_bytes_max = log_bytes_max
+        self.holds = Holds(self.raw.raft, log, held_bytes_max)
         self._compacting = False
         #: The content of a snapshot that has arrived, until it is installed or was not wanted.
         self.arrived: Import | None = None
@@ -448,7 +452,7 @@ class Group:
 
     def compact(self, keep_bytes: int) -> None:
         """Drop the log but for its newest `keep_bytes`, as far as the state machine has it on its disk."""
-        if not self._compacting and not self._stopped and not self._installing:
+        if not self._compacting and not self._stopped and not self._installing and not self.holds.in_effect():
             self._compacting = True
             durable = self.machine.make_durable().addCallback(self._compact_to, keep_bytes)
             # Nobody waits for the chain: what goes wrong in it ends the process.

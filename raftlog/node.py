@@ -237,6 +237,7 @@ class Node(Service):
             role_changed=self._role_changed,
             write=self._write,
             log_bytes_max=self._limits.log_bytes_max,
+            held_bytes_max=self._limits.held_bytes_max,
         )
         self._groups[group_id] = group
         self._sleep.add(group)

@@ -25,3 +25,5 @@ class Limits(msgspec.Struct, frozen=True):
     inflight_bytes_max: int = 16 << 20
     #: Of the log that is kept for slow followers; beyond it they get a snapshot (RAFT_RULES 17).
     log_bytes_max: int = 16 << 20
+    #: The same while a follower is getting a snapshot, after which it needs what was written meanwhile.
+    held_bytes_max: int = 64 << 20

@@ -78,6 +78,7 @@ class Snapshots:
         try:
             export = await group.machine.export(CHUNK_BYTES)
             snapshot = await _snapshot_of(group, export)
+            group.holds.hold(message.to, snapshot.index)
             await outgoing.run(export, replace(message, snapshot=snapshot))
             ok = True
         except TransferFailed as failed:
@@ -93,6 +94,8 @@ class Snapshots:
                 raise
         finally:
             del self._outgoing[key]
+            if not ok:
+                group.holds.release(message.to)
             self._report(group, message.to, ok=ok)
 
     def _report(self, group: Group, replica_id: int, *, ok: bool) -> None:

@@ -156,6 +156,97 @@ class SnapshotTests(SynchronousTestCase):
         self.assertEqual(self.lines(self.behind), 50)
 
 
+class HeldLogTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Three servers, of which one follower is getting a snapshot that it takes in chunk by chunk."""
+        self.machines: dict[str, Journal] = {name: Hesitant() for name in "ABC"}
+        limits = Limits(log_bytes_max=SMALL.log_bytes_max, held_bytes_max=10 * SMALL.log_bytes_max)
+        self.three = three = Three(self.machines, limits)
+        three.run(2)
+        self.leader = three.leader()
+        self.behind = next(name for name in "ABC" if name != self.leader)
+        three.network.cut.add(self.behind)
+        for _ in range(30):
+            self.write()
+        three.network.cut.clear()
+        three.run(2)
+
+    def write(self) -> None:
+        """Have one line acknowledged."""
+        _ = self.three.network.nodes[self.leader].propose(GROUP, LINE)
+        self.three.run(0.02)
+
+    def take_chunks(self) -> None:
+        """Let the follower take one chunk after the other, and write a line after each."""
+        machine = self.machines[self.behind]
+        assert isinstance(machine, Hesitant)
+        for _ in range(100):
+            if machine.chunks:
+                machine.chunks.pop(0).callback(None)
+                self.three.run(0.02)
+                self.write()
+        self.three.run(1)
+
+    def snapshots(self) -> int:
+        """Return how many snapshots were begun."""
+        sent = [item for *_, item in self.three.network.sent if isinstance(item, SnapshotChunk)]
+        return sum(chunk.message is not None for chunk in sent)
+
+    def test_one_snapshot_is_enough(self) -> None:
+        """A follower catches up even if more is written during its snapshot than the log usually keeps."""
+        self.take_chunks()
+
+        self.assertEqual(self.snapshots(), 1)
+        self.assertEqual(len(self.machines[self.behind].lines), len(self.machines[self.leader].lines))
+
+    def test_log_is_cut_again_after_it(self) -> None:
+        """Once the follower has its snapshot the log is as short as before."""
+        self.take_chunks()
+        self.write()
+
+        self.assertLess(self.three.wals[self.leader].group_bytes(GROUP), 2 * SMALL.log_bytes_max)
+
+    def test_log_is_held_within_bounds(self) -> None:
+        """A snapshot that takes for ever does not keep the log for ever."""
+        for _ in range(200):
+            self.write()
+
+        self.assertLess(self.three.wals[self.leader].group_bytes(GROUP), 12 * SMALL.log_bytes_max)
+
+    def test_nothing_is_held_for_the_dead(self) -> None:
+        """A follower that is gone in the middle of its snapshot keeps nothing back once the transfer is given up."""
+        self.three.network.cut.add(self.behind)
+        self.three.run(STALL_SECONDS + 5)
+        for _ in range(30):
+            self.write()
+
+        self.assertLess(self.three.wals[self.leader].group_bytes(GROUP), 2 * SMALL.log_bytes_max)
+
+
+class Hesitant(Journal):
+    """A state machine that takes the chunks of a copy when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks: list[Deferred[None]] = []
+
+    def begin_import(self) -> JournalImport:
+        """Begin to take another journal's lines."""
+        return HesitantImport(self)
+
+
+class HesitantImport(JournalImport):
+    def __init__(self, journal: Hesitant) -> None:
+        super().__init__(journal)
+        self._waiting = journal.chunks
+
+    def write(self, chunk: bytes) -> Deferred[None]:
+        """Take a chunk, later."""
+        _ = super().write(chunk)
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+
 class CompactionTests(SynchronousTestCase):
     def test_state_machine_behind_the_log_is_refused(self) -> None:
         """A state machine that was lost after its log was compacted can't be filled from that log (RAFT_RULES 10)."""

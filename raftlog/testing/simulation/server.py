@@ -22,7 +22,9 @@ from raftlog.wal import Options, WalError, open_on
 #: As by default, but with half as many ticks in a second.
 TIMES = Times(tick_seconds=0.05, heartbeat_ticks=2, election_ticks=6)
 #: Small, so that compaction, snapshots and full windows happen all the time.
-LIMITS = Limits(message_bytes_max=300, inflight_messages_max=4, log_bytes_max=1500, uncommitted_bytes_max=4000)
+LIMITS = Limits(
+    message_bytes_max=300, inflight_messages_max=4, log_bytes_max=1500, held_bytes_max=4000, uncommitted_bytes_max=4000
+)
 #: Small, so that segments are opened, recycled and rewritten all the time.
 WAL_OPTIONS = Options(segment_bytes=8 << 10, rewrite_bytes_max=1 << 10, segments_kept=2, free_bytes_min=0)
 #: Seconds that a write takes at least and at most.
