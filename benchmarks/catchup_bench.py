@@ -20,13 +20,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater, react
+from twisted.python.failure import Failure
 
 from benchmarks.command import positive, until_interrupted
 from benchmarks.door import Door
 from benchmarks.stall_probe import stalls
-from dbnode.client import ShardSession
+from dbnode.client import NotApplied, OutcomeUnknown, ShardSession
 from dbnode.testing.process_cluster import ProcessCluster
-from dbnode.wire import ReplicaStatus, Write
+from dbnode.wire import ReplicaStatus, Result, Write
 from raftlog.options import Limits
 
 GROUP = 1
@@ -47,20 +48,21 @@ _FIRST_SINGLE_ID = 1 << 40
 class Singles:
     """Writes of one row each, at a steady rate whether or not they are answered; keeps what each took, in seconds."""
 
-    def __init__(self, reactor: Any, session: ShardSession) -> None:
+    def __init__(self, reactor: Any, session: ShardSession, row_bytes: int) -> None:
         self._reactor = reactor
         self._session = session
+        self._text = "x" * row_bytes
         self._ids = count(_FIRST_SINGLE_ID)
         self._stopped = False
         self.took: list[float] = []
+        self.failed = 0
 
     async def run(self) -> None:
         """Write until stopped."""
         due = self._reactor.seconds()
         while not self._stopped:
-            _ = self._session.submit(Write(((next(self._ids), "single"),)), _TIMEOUT_SECONDS).addCallback(
-                lambda _, began: self.took.append(self._reactor.seconds() - began), due
-            )
+            written = self._session.submit(Write(((next(self._ids), self._text),)), _TIMEOUT_SECONDS)
+            _ = written.addCallbacks(self._written, self._failed, (due,))
             due += 1 / SINGLES_PER_SECOND
             await deferLater(self._reactor, max(0.0, due - self._reactor.seconds()))
 
@@ -68,15 +70,23 @@ class Singles:
         """Write no more."""
         self._stopped = True
 
+    def _written(self, _: Result, due: float) -> None:
+        self.took.append(self._reactor.seconds() - due)
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(NotApplied, OutcomeUnknown)
+        self.failed += 1
+
 
 class CatchUp:
     """One measurement, with a cluster of its own in `directory`."""
 
-    def __init__(self, reactor: Any, directory: Path, rows: int, row_bytes: int) -> None:
+    def __init__(self, reactor: Any, directory: Path, rows: int, row_bytes: int, single_bytes: int) -> None:
         self._reactor = reactor
         self._rows = rows
         self._text = "x" * max(1, row_bytes - _ROW_OVERHEAD_BYTES)
         self._row_bytes = row_bytes
+        self._single_bytes = single_bytes
         self._cluster = ProcessCluster(reactor, directory, Random(1), program=("-m", "benchmarks.stall_probe"))
         self._resident: dict[str, list[int]] = {name: [] for name in self._cluster.names}
 
@@ -102,7 +112,7 @@ class CatchUp:
             f"{self._rows} rows of about {self._row_bytes} bytes written in {seconds:.1f} s: "
             f"{self._rows / seconds:,.0f} rows/s; longest stalls {self._stalls(began)}"
         )
-        singles = Singles(self._reactor, session)
+        singles = Singles(self._reactor, session, self._single_bytes)
         single_writes = Deferred.fromCoroutine(singles.run())
         await deferLater(self._reactor, BASELINE_SECONDS)
         _print_times("single writes before", singles.took)
@@ -135,16 +145,17 @@ class CatchUp:
         await self._until_caught_up(leader, behind)
         done = time.monotonic()
         moved = await self._metric(leader, "shardlb_link_bytes_sent_total") - sent
-        installed = "installed a snapshot" in cluster.servers[behind].log.read_text()
+        snapshots = cluster.servers[behind].log.read_text().count("installed a snapshot")
         print(
-            f"caught up by {'snapshot' if installed else 'log'} {done - served:.1f} s after it served "
+            f"caught up by {f'{snapshots} snapshot(s)' if snapshots else 'log'} {done - served:.1f} s after it served "
             f"({done - began:.1f} s after its start): {self._rows / (done - served):,.0f} rows/s, "
             f"{moved / 1e6:.1f} MB sent by the leader"
         )
         _print_times("single writes meanwhile", singles.took)
+        if singles.failed:
+            print(f"single writes that failed: {singles.failed}")
         print(f"leaders elected meanwhile: {await self._elections() - elections}")
         print(f"longest stalls meanwhile: {self._stalls(began)}")
-        grown = {name: max(self._resident[name]) - size for name, size in before.items()}
         for name, size_before in before.items():
             grown_bytes = max(self._resident[name]) - size_before
             part = "leader" if name == leader else "one behind" if name == behind else "follower"
@@ -211,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=positive, default=1_000_000)
     parser.add_argument("--row-bytes", type=positive, help="instead of a length that fits the way")
+    parser.add_argument("--single-bytes", type=positive, default=8, help="length of rows written meanwhile (default 8)")
     parser.add_argument("--by", choices=("log", "snapshot"), help="only this one (default: one after the other)")
     options = parser.parse_args()
 
@@ -218,7 +230,7 @@ def main() -> None:
         for by in [options.by] if options.by else ["log", "snapshot"]:
             with tempfile.TemporaryDirectory(prefix="shardlb-catchup-") as directory:
                 row_bytes = options.row_bytes or row_bytes_for(by, options.rows)
-                await CatchUp(reactor, Path(directory), options.rows, row_bytes).run()
+                await CatchUp(reactor, Path(directory), options.rows, row_bytes, options.single_bytes).run()
 
     react(until_interrupted, (measure,))
 
