@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 from treq.client import HTTPClient
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -105,6 +105,10 @@ class BalancerProcess(Service):
             self._die(f"cannot start: {error}")
         except (OSError, msgspec.MsgspecError) as error:
             self._die(f"cannot start with {self._data.path}: {error}")
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, a process that serves nothing must not stay
+            self._failed(Failure())
 
     async def _start(self) -> None:
         options = self._options
@@ -120,7 +124,7 @@ class BalancerProcess(Service):
         self._data.forget_rebuilt()
         limits = Limits(body_bytes_max=options["body-bytes-max"], connections_max=options["connections-max"])
         self._site = JsonSite(self._reactor, balancer.app.app.resource(), limits, balancer.app.direct)
-        self._port = await serverFromString(self._reactor, options["port"]).listen(self._site)
+        self._port = await self._listen(options["port"], self._site)
         balancer.start()
         # What is there now stays; the collector need not walk through it for the sake of what requests leave.
         gc.collect()
@@ -129,6 +133,13 @@ class BalancerProcess(Service):
         url = f"http://{host.host}:{host.port}"
         self._log.info("serving at {url}, data in {data}", url=url, data=self._data.path)
         self._background.append(in_background(self._first_steps(first_table, url), "/init"))
+
+    async def _listen(self, description: str, site: JsonSite) -> IListeningPort:
+        try:
+            port: IListeningPort = await serverFromString(self._reactor, description).listen(site)
+        except (ValueError, OverflowError) as error:
+            self._die(f"cannot start: --port {description} is no endpoint to listen at: {error}")
+        return port
 
     def _put_together(self, cluster_id: str) -> Balancer:
         reactor, options = self._reactor, self._options

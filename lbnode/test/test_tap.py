@@ -187,7 +187,7 @@ class BalancerProcessTests(BalancerProcessCase):
         self.assertFalse(self.servers()["Only"].is_alive())
 
     async def test_what_keeps_it_from_starting(self) -> None:
-        """A port that is taken and a table that cannot be are told in one line, and nothing is started."""
+        """A port that is taken or none and a table that cannot be are told in one line, and nothing is started."""
         self.table.write_text('{"N": 0}')
         taken = socket.create_server(("127.0.0.1", self.port))
         self.addCleanup(taken.close)
@@ -196,7 +196,10 @@ class BalancerProcessTests(BalancerProcessCase):
         await unable.ended
         wrong = self.start("--auto-init", str(self.table))
         await wrong.ended
+        nowhere = self.start("--port", "tcp:99999")
+        await nowhere.ended
 
+        self.assertIn(b"shardlb: cannot start: --port tcp:99999 is no endpoint", nowhere.output)
         self.assertIn(b"shardlb: cannot start: Couldn't listen on 127.0.0.1", unable.output)
         self.assertIn(b"shardlb: cannot start: missing_field", wrong.output)
         self.assertEqual(self.servers(), {})
