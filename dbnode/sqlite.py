@@ -111,7 +111,7 @@ class SqliteStore:
             raise self._failed
         if self._emptying or self._is_long(changes):
             later = self._in_thread(lambda connection: self._statements.commit(connection, changes))
-            return later.addCallback(lambda _: self._committed(changes))
+            return later.addCallback(lambda _: self._committed(changes, look=True))
         try:
             self._statements.commit(self._opened(), changes)
         except sqlite3.Error as error:
@@ -174,10 +174,10 @@ class SqliteStore:
                 self._failed = failed
             raise failed from error
 
-    def _committed(self, changes: Changes) -> None:
+    def _committed(self, changes: Changes, *, look: bool = False) -> None:
         self._position = changes.position
         self._commits_to_look -= 1
-        if self._commits_to_look <= 0:
+        if look or self._commits_to_look <= 0:
             self._commits_to_look = COMMITS_PER_LOOK
             if self._connection is not None:
                 self._measure_rows(self._connection)

@@ -199,11 +199,11 @@ class Commits(SqliteTestCase):
 
     def test_long_ones_are_replaced_in_the_thread(self) -> None:
         """Where rows are long, a few of them are looked up and replaced in the thread, even by short ones."""
-        store = self.opened()
-        store.commit(wrote(1, *((id_, "x" * 200_000, 0) for id_ in range(100)), row_count=100))
-        self.successResultOf(store.close())
         thread = ThreadOnCall()
         store = self.opened(thread)
+        store.commit(wrote(1, *((id_, "x" * 200_000, 0) for id_ in range(100)), row_count=100))
+        while thread.waiting:
+            thread.run()
 
         loaded = store.load(list(range(50)), [])
         committed = store.commit(wrote(2, *((id_, "y", 0) for id_ in range(50)), row_count=100))
