@@ -22,6 +22,8 @@ from raftlog.testing.simulation.cluster import Outcome
 
 #: Failed seeds that are shown in full; of the others only the number is.
 SHOWN_MAX = 3
+#: How often it is said how far it came.
+PROGRESS_SEEDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ def fuzz(first: int, count: int, processes: int) -> int:
     began = perf_counter()
     outcomes: list[Outcome] = []
     failures: list[Result] = []
-    for result in run_all(range(first, first + count), processes):
+    for done, result in enumerate(run_all(range(first, first + count), processes)):
+        if done and done % PROGRESS_SEEDS == 0:
+            say(f"{done} seeds in {perf_counter() - began:.0f} s")
         if result.outcome is not None:
             outcomes.append(result.outcome)
             continue

@@ -1,0 +1,133 @@
+"""Mutants of the state machine and the client, and the hunt for all mutants: how many seeds each one takes.
+
+`python -m dbnode.testing.mutation > raftlog/testing/mutants/table.txt` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from multiprocessing import Pool, cpu_count
+from typing import Any, NamedTuple
+
+from dbnode import memory, snapshot
+from dbnode.changes import Changes
+from dbnode.client import proposals
+from dbnode.client.outcome import NotApplied
+from dbnode.memory import MemoryStore
+from dbnode.sessions import SessionLayer
+from dbnode.testing import fuzz
+from dbnode.wire import Batch
+from raftlog.testing.mutants import MUTANTS as OF_RAFT
+from raftlog.testing.mutants import Mutant
+
+#: Seeds that are tried with a mutant.
+SEEDS_MAX = 120
+#: Of what was seen, in the table.
+SEEN_CHARACTERS = 90
+
+
+def _apply_again(self: SessionLayer, index: int, batch: Batch) -> Any:
+    found = _real_find(self, index, batch)
+    return None if isinstance(found, tuple) else found
+
+
+def _content_without(*parts: str) -> Callable[..., snapshot.Content]:
+    def content(*fields: Any) -> snapshot.Content:
+        given = dict(zip(snapshot.Content.__struct_fields__, fields, strict=True))
+        given.update({part: iter(()) for part in parts})
+        return snapshot.Content(**given)
+
+    return content
+
+
+def _commit_position_apart(self: MemoryStore, changes: Changes) -> None:
+    """Keep the rows of a transaction over a crash, but not the position that belongs to them."""
+    position = self._durable.position
+    _real_commit(self, changes)
+    self._durable.apply(changes)
+    self._durable.position = position
+    self._pending.clear()
+
+
+_real_find = SessionLayer.find
+_real_commit = MemoryStore.commit
+
+MUTANTS = (
+    *OF_RAFT,
+    Mutant(
+        "apply a batch again", "exactly once: a retry gets the first results", [(SessionLayer, "find", _apply_again)]
+    ),
+    Mutant(
+        "forget sessions in snapshots",
+        "RAFT_RULES 8: sessions belong to the state",
+        [(memory, "Content", _content_without("sessions", "results"))],
+    ),
+    Mutant(
+        "forget results in snapshots",
+        "RAFT_RULES 8: results belong to the state",
+        [(memory, "Content", _content_without("results"))],
+    ),
+    Mutant(
+        "store the applied index apart from the rows",
+        "RAFT_RULES 8: they change in one transaction",
+        [(MemoryStore, "commit", _commit_position_apart)],
+    ),
+    Mutant(
+        "call an unknown outcome not applied",
+        "RAFT_RULES 41: an unknown outcome is a third answer",
+        [(proposals, "OutcomeUnknown", NotApplied)],
+    ),
+)
+
+
+class Catch(NamedTuple):
+    """What came of hunting a mutant: the seeds it took (0: its scenario saw it, -1: nothing did) and what was seen."""
+
+    mutant: Mutant
+    seeds: int
+    seen: str
+
+
+def hunt(mutant: Mutant, seeds: Iterable[int]) -> Catch:
+    """Run seeds until one fails because of the mutant; if none does, its scenario."""
+    with mutant.applied():
+        for count, seed in enumerate(seeds, start=1):
+            result = fuzz.run(seed)
+            if result.error:
+                return Catch(mutant, count, result.error.splitlines()[0][:SEEN_CHARACTERS])
+        if mutant.scenario and _scenario_fails(mutant.scenario):
+            return Catch(mutant, 0, mutant.scenario.rpartition(".")[2])
+    return Catch(mutant, -1, "NOT CAUGHT")
+
+
+def _scenario_fails(name: str) -> bool:
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromName(name).run(result)
+    return not result.wasSuccessful()
+
+
+def hunt_all(seeds: range, processes: int) -> Iterator[Catch]:
+    """Hunt all mutants, in order."""
+    numbers = range(len(MUTANTS))
+    with Pool(processes) as pool:
+        for number, (count, seen) in zip(numbers, pool.imap(partial(_hunt_number, seeds), numbers), strict=True):
+            yield Catch(MUTANTS[number], count, seen)
+
+
+def _hunt_number(seeds: range, number: int) -> tuple[int, str]:
+    """Hunt one mutant in a process of its own; mutants themselves don't travel."""
+    return hunt(MUTANTS[number], seeds)[1:]
+
+
+def line(catch: Catch) -> str:
+    """Return a mutant's line of the table: seeds needed, name, what was seen."""
+    seeds = str(catch.seeds) if catch.seeds > 0 else "scenario"
+    return f"{seeds:>8}  {catch.mutant.name:44}  {catch.seen}"
+
+
+if __name__ == "__main__":
+    fuzz.say("seeds needed, mutant, what was seen")
+    for caught in hunt_all(range(SEEDS_MAX), cpu_count()):
+        fuzz.say(line(caught))

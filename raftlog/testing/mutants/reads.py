@@ -1,0 +1,73 @@
+"""Mutants whose reads may be stale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftlog import leader
+from raftlog.core import Raft
+from raftlog.messages import Message, MessageType
+from raftlog.reads import ReadRounds
+from raftlog.testing.mutants.mutant import Mutant
+
+
+def _read_at_once(raft: Raft, message: Message) -> None:
+    leader._answer_read(raft, message, raft.log.committed)
+
+
+def _read_before_own_commit(raft: Raft, message: Message) -> None:
+    raft.read_only.add(message, raft.log.committed)
+    raft.read_only.acknowledge(raft.id, message.context)
+    leader._send_heartbeats(raft, message.context)
+
+
+def _start_with_known_context(self: ReadRounds, now_seconds: float) -> bool:
+    if self._context or not self._ready_to_start:
+        return False
+    self._number = 0
+    return _real_start(self, now_seconds)
+
+
+def _join_round_in_flight(self: ReadRounds, deadline_seconds: float) -> Any:
+    waiting = _real_wait(self, deadline_seconds)
+    if self._context:
+        self._round.append(self._ready_to_start.pop())
+    return waiting
+
+
+def _do_not_wait_until_applied(self: ReadRounds, context: bytes, index: int) -> None:
+    _real_confirmed(self, context, 0)
+
+
+_real_start = ReadRounds.start
+_real_wait = ReadRounds.wait
+_real_confirmed = ReadRounds.confirmed
+
+MUTANTS = (
+    Mutant(
+        "read without a quorum",
+        "thesis §6.4: a quorum confirms that we lead",
+        [(leader, "_STEP", {**leader._STEP, MessageType.READ_INDEX: _read_at_once})],
+    ),
+    Mutant(
+        "read before a commit of the own term",
+        "RAFT_RULES 25: ReadIndex waits for a commit of its own term",
+        [(leader, "_STEP", {**leader._STEP, MessageType.READ_INDEX: _read_before_own_commit})],
+    ),
+    Mutant(
+        "reuse a read context",
+        "RAFT_RULES 26: every attempt has a fresh context",
+        [(ReadRounds, "start", _start_with_known_context)],
+    ),
+    Mutant(
+        "join a read round that has begun",
+        "RAFT_RULES 26: an answer proves nothing for a read that began later",
+        [(ReadRounds, "wait", _join_round_in_flight)],
+        "raftlog.test.test_reads.ReadRoundsTests.test_one_round_in_flight",
+    ),
+    Mutant(
+        "read before it is applied",
+        "thesis §6.4: wait until the read index is applied",
+        [(ReadRounds, "confirmed", _do_not_wait_until_applied)],
+    ),
+)
