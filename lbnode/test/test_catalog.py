@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -167,6 +167,7 @@ COMMANDS = st.one_of(
 
 
 class PropertyTests(SynchronousTestCase):
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
     @given(st.lists(COMMANDS, max_size=25))
     def test_whatever_happens(self, commands: list[Command]) -> None:
         """No id and no home is used twice, versions grow, and a catalog survives being written down."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -165,6 +165,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
 
 
 class PropertyTests(SynchronousTestCase):
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
     @given(st.lists(COMMANDS, max_size=12))
     def test_ids_and_servers(self, commands: list[Command]) -> None:
         """Whatever happens, no id is used twice, no server holds two replicas of a shard, and none is forgotten."""

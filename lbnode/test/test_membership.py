@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -253,7 +253,7 @@ EVENTS = st.lists(
 
 
 class PropertyTests(SynchronousTestCase):
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
     @given(st.integers(1, 5), EVENTS)
     def test_any_history(self, copies: int, events: Iterable[tuple[object, ...]]) -> None:
         """No step of ours costs the living their majority, and once all are well the group is what is wanted."""
