@@ -159,7 +159,7 @@ class ProcessClock:
     def run(self, callable: Callable[..., object], *args: object) -> None:
         """Do something in the process now, or as soon as it is resumed; nothing if it is dead."""
         if self._paused:
-            self.callLater(0, callable, *args)
+            self._held.append(Call(self._clock, self, self._clock.seconds(), lambda: callable(*args)))
         elif self._alive:
             callable(*args)
             self._ran()
