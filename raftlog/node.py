@@ -493,8 +493,16 @@ class Node(Service):
     def _free_old_segments(self) -> None:
         """Compact the groups that hold segments of the log older than should be kept (RAFT_RULES 18)."""
         for group_id in self._wal.pinning_groups():
-            if group_id in self._groups:
-                self._groups[group_id].compact(0)
+            group = self._groups.get(group_id)
+            if group is not None:
+                self._let_go_of_the_silent(group)
+                group.compact(0)
+
+    def _let_go_of_the_silent(self, group: Group) -> None:
+        """Keep no log for followers whose server died with their copy: it would pin the segments of all groups."""
+        for replica_id, server in group.peers.items():
+            if self._sleep.is_silent(server):
+                group.holds.release(replica_id)
 
     def _role_changed(self, group: Group) -> None:
         raft = group.raw.raft

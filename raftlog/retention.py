@@ -28,7 +28,7 @@ class Holds:
         self._index_for[replica_id] = index
 
     def release(self, replica_id: int) -> None:
-        """Keep nothing for this replica any more: it did not get its copy."""
+        """Keep nothing for this replica any more: it did not get its copy, or is gone."""
         self._index_for.pop(replica_id, None)
 
     def in_effect(self) -> bool:

@@ -61,6 +61,10 @@ class Sleep:
         """Return whether a server is alive and its disk has room."""
         return self._liveness.may_lead(server)
 
+    def is_silent(self, server: str) -> bool:
+        """Return whether a server was not heard for the time of an election."""
+        return self._liveness.is_silent(server)
+
     def tick(self, now_seconds: float, round_seconds_max: float) -> None:
         """Let one tick pass."""
         self._ticks += 1

@@ -111,6 +111,30 @@ class SnapshotTests(SynchronousTestCase):
 
         self.assertEqual(self.lines(self.behind), 50)
 
+    def test_follower_that_dies_with_its_copy(self) -> None:
+        """What was kept for it goes when it holds old segments of the log, so that it fills no disk (RAFT_RULES 17)."""
+        (leads,) = self.three.network.nodes[self.leader].open_groups()
+        finished: list[Deferred[None]] = []
+
+        def never_finish(self: JournalImport) -> Deferred[None]:
+            finished.append(Deferred())
+            return finished[-1]
+
+        self.patch(JournalImport, "finish", never_finish)
+        self.heal()
+        self.three.network.cut.add(self.behind)
+        for _ in range(5):
+            self.write()
+        leads.compact(0)
+        kept = leads.log.size_bytes
+
+        self.patch(self.three.wals[self.leader], "pinning_groups", lambda: [GROUP])
+        self.three.run(11)
+
+        self.assertEqual(len(finished), 1)
+        self.assertGreater(kept, 5 * len(LINE))
+        self.assertEqual(leads.log.size_bytes, 0)
+
     def test_crash_between_content_and_log(self) -> None:
         """A process that dies after the content was swapped and before the log says so finishes it at its restart."""
         wal = self.three.wals[self.behind]
