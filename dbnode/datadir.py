@@ -78,8 +78,23 @@ class DataDirectory:
         """Where the stores are."""
         return self.path / "shards"
 
+    def check_log(self) -> None:
+        """Refuse a directory whose server had a log that is gone; to be called before a new log is begun.
+
+        A server's identity is written after its log was begun (see `identify`), so that one without the other means
+        loss: replicas that began anew under their old ids could vote twice in a term (RAFT_RULES 10).
+        """
+        if (self.path / "identity.json").exists() and not any(self.wal.iterdir()):
+            raise DataDirectoryError(
+                f"the log of the server in {self.path} is gone: bring {self.wal} back, or remove the whole directory, "
+                "and its replicas are replaced under new ids"
+            )
+
     def identify(self, name: str | None, cluster_id: str | None, new_incarnation: str) -> ServerIdentity:
-        """Return the server's identity, written now if it is new; options that contradict it are refused."""
+        """Return the server's identity, written now if it is new; options that contradict it are refused.
+
+        The log must have been begun before.
+        """
         known = self._read("identity.json", ServerIdentity)
         if known is None:
             if not name:

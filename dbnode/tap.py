@@ -34,7 +34,7 @@ from dbnode.store import StoreError
 from dbnode.wire import Endpoint, ServerFile, decode_items, encode_items
 from raftlog.link import Identity, Receive
 from raftlog.link.links import Links
-from raftlog.wal import Wal, WalError, open_wal
+from raftlog.wal import RecoveredGroup, Wal, WalError, open_wal
 
 T = TypeVar("T")
 
@@ -93,22 +93,27 @@ class ServerProcess(Service):
     async def _start(self) -> None:
         settings, data = self._settings, self._data
         data.open()
+        data.check_log()
+        self._wal, recovered = open_wal(
+            data.wal, call_from_thread=self._reactor.callFromThread, on_fatal=self._disk_failed
+        )
         identity = data.identify(settings.name, settings.cluster_id, secrets.token_hex(16))
         secret = data.secret(settings.secret_file)
         if identity.cluster_id and secret is None:
             raise DataDirectoryError(f"{data.path} has no secret of cluster {identity.cluster_id}: use --secret-file")
-        self._server = server = self._put_together(identity, secret if identity.cluster_id else None)
+        self._server = server = self._put_together(
+            identity, self._wal, recovered, secret if identity.cluster_id else None
+        )
         await server.start()
         await self._listen(identity, server)
         gc.collect()
         gc.freeze()
 
-    def _put_together(self, identity: ServerIdentity, secret: bytes | None) -> DatabaseServer:
+    def _put_together(
+        self, identity: ServerIdentity, wal: Wal, recovered: dict[int, RecoveredGroup], secret: bytes | None
+    ) -> DatabaseServer:
         reactor, settings = self._reactor, self._settings
         rng = random.Random(secrets.randbits(64))
-        self._wal, recovered = open_wal(
-            self._data.wal, call_from_thread=reactor.callFromThread, on_fatal=self._disk_failed
-        )
         self._threads.start()
 
         def links_of(receive: Receive) -> Links:
@@ -121,10 +126,10 @@ class ServerProcess(Service):
             reactor,
             rng,
             identity,
-            wal=self._wal,
-            wal_stats=self._wal.stats,
+            wal=wal,
+            wal_stats=wal.stats,
             recovered=recovered,
-            tombstones=self._wal.tombstones,
+            tombstones=wal.tombstones,
             links_of=links_of if secret is not None else None,
             stores=self._store,
             config_file=self._data,

@@ -36,6 +36,17 @@ class DataDirectoryTests(SynchronousTestCase):
 
         self.assertEqual((first, again), (ServerIdentity("Server0", "born", "c"), first))
 
+    def test_lost_log_is_refused(self) -> None:
+        """A server whose log is gone does not begin anew under its identity (RAFT_RULES 10)."""
+        self.data.check_log()
+        (self.data.wal / "0000000000000001.wal").touch()
+        self.data.identify("Server0", None, "born")
+        self.data.check_log()
+
+        (self.data.wal / "0000000000000001.wal").unlink()
+
+        self.assertIn("is gone", str(self.assertRaises(DataDirectoryError, self.data.check_log)))
+
     def test_identity_cannot_be_taken_over(self) -> None:
         """A directory of another server or another cluster is refused, and named."""
         self.data.identify("Server0", None, "born")

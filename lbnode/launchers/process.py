@@ -114,7 +114,7 @@ class ProcessLauncher:
 
     async def _start(self, spec: ServerSpec) -> ServerFile:
         home = self._directory / spec.home
-        if spec.incarnation and _incarnation(home) != spec.incarnation:
+        if spec.incarnation and (_incarnation(home) != spec.incarnation or not _has_log(home)):
             raise LostHome(f"{home} does not hold the data of {spec.name} any more (incarnation {spec.incarnation})")
         deadline = self._clock.seconds() + self._times.start_seconds
         if _processes_of(home):
@@ -214,6 +214,11 @@ def _incarnation(home: Path) -> str:
     except (FileNotFoundError, ValueError, RecursionError):  # ValueError: msgspec's errors, and bytes that are no UTF-8
         return ""
     return str(identity.get("incarnation", ""))
+
+
+def _has_log(home: Path) -> bool:
+    """Return whether a server's log is where it should be; without it the server would refuse to start."""
+    return any((home / "wal").glob("*"))
 
 
 def _running(home: Path) -> ServerFile | None:
