@@ -29,8 +29,13 @@ from lbnode.wire import (
 _RANDOM_NUMBER_MAX = 99_999
 
 
-def plan_add(request: AddRequest, table: Table, rng: random.Random, limits: InitLimits) -> BeginResize:
-    """Return the command that begins what /add asks for; raises ApiError (400) if it does not fit the table."""
+def plan_add(
+    request: AddRequest, table: Table, rng: random.Random, limits: InitLimits, down: Collection[str] = ()
+) -> BeginResize:
+    """Return the command that begins what /add asks for; raises ApiError (400) if it does not fit the table.
+
+    Servers that are `down` get no replicas: they could not be filled. Without them there may be too few (503).
+    """
     _check_limits(request, table, limits)
     _check_shards(request, table)
     named = _with_names(request.servers, table, rng)
@@ -41,12 +46,16 @@ def plan_add(request: AddRequest, table: Table, rng: random.Random, limits: Init
         for shard in shards:
             placement[shard].append(server)
     fixed = {(shard, server) for server, shards in named.items() for shard in shards}
-    _place_new(placement, request, table, servers, [server for server in named if not named[server]], fixed)
+    barred = _barred(table, placement, down)
+    _place_new(placement, request, table, servers, [server for server in named if not named[server]], fixed, barred)
     return BeginResize("add", _change(table, placement, coming=tuple(named), shards=request.shards))
 
 
-def plan_remove(request: RemoveRequest, table: Table, rng: random.Random) -> BeginResize:
-    """Return the command that begins what /rm asks for; raises ApiError (400) if it does not fit the table."""
+def plan_remove(request: RemoveRequest, table: Table, rng: random.Random, down: Collection[str] = ()) -> BeginResize:
+    """Return the command that begins what /rm asks for; raises ApiError (400) if it does not fit the table.
+
+    For `down` see plan_add; a shard that would lose its last copy so is a 409.
+    """
     going = _going(request, table, rng)
     staying = [server for server in table.servers if server not in going]
     if not staying:
@@ -57,8 +66,9 @@ def plan_remove(request: RemoveRequest, table: Table, rng: random.Random) -> Beg
         placement[shard.shard] = kept = [server for server in shard.replicas.values() if server in staying]
         copies[shard.shard] = len(shard.replicas) if request.rebalance else max(1, len(kept))
     before = {shard: set(on_it) for shard, on_it in placement.items()}
-    fill(placement, copies, staying, _barred(table))
-    level(placement, staying, _movable(_barred(table), lambda shard, source, _: source not in before[shard]))
+    barred = _barred(table, placement, down)
+    fill(placement, copies, staying, barred)
+    level(placement, staying, _movable(barred, lambda shard, source, _: source not in before[shard]))
     orphan = next((shard for shard, on_it in placement.items() if not on_it), None)
     if orphan is not None:
         text = (
@@ -130,15 +140,20 @@ def _place_new(
     servers: list[str],
     open_servers: list[str],
     fixed: Collection[tuple[str, str]],
+    barred: Mapping[str, Collection[str]],
 ) -> None:
     """Place what the request leaves to the balancer."""
-    barred = _barred(table)
     before = {shard.shard: set(shard.replicas.values()) for shard in table.shards}
     copies = {
         shard: max(len(on_it) or min(REPLICAS_DEFAULT, len(servers)), request.replicas or 0)
         for shard, on_it in placement.items()
     }
     fill(placement, copies, servers, barred)
+    short = next((shard for shard, on_it in placement.items() if len(on_it) < copies[shard]), None)
+    if short is not None:
+        away = _listed(sorted(barred[short]))
+        text = f"too few servers can take a copy of {short!r} now: not {away}; try again later"
+        raise ApiError("servers_down", text, status=503, retry_after_seconds=1)
 
     def may_move(shard: str, source: str, target: str) -> bool:
         if (shard, source) in fixed:
@@ -183,9 +198,10 @@ def _listed(names: Iterable[str]) -> str:
 # ---- both -----------------------------------------------------------------------------------------------------
 
 
-def _barred(table: Table) -> dict[str, set[str]]:
-    """Return where no replica of a shard can be placed: where an earlier one is still leaving."""
-    return {shard.shard: {server for server in shard.leaving.values() if server} for shard in table.shards}
+def _barred(table: Table, shards: Iterable[str], down: Collection[str]) -> dict[str, set[str]]:
+    """Return where no replica of a shard can be placed: on servers that are down, and where one is still leaving."""
+    leaving = {shard.shard: {server for server in shard.leaving.values() if server} for shard in table.shards}
+    return {shard: leaving.get(shard, set()).union(down) for shard in shards}
 
 
 def _movable(barred: Mapping[str, Collection[str]], may_move: MayMove) -> MayMove:

@@ -81,11 +81,19 @@ class Resizing:
 
     def plan_add(self, request: AddRequest, table: Table) -> BeginResize:
         """See lbnode.growth.plan_add."""
-        return plan_add(request, table, self._rng, self._limits)
+        return plan_add(request, table, self._rng, self._limits, self._down(table))
 
     def plan_remove(self, request: RemoveRequest, table: Table) -> BeginResize:
         """See lbnode.growth.plan_remove."""
-        return plan_remove(request, table, self._rng)
+        return plan_remove(request, table, self._rng, self._down(table))
+
+    def _down(self, table: Table) -> list[str]:
+        states = self._fleet.states()
+        return [
+            server.name
+            for server in table.servers.values()
+            if server.home in states and states[server.home].state in ("down", "failed")
+        ]
 
     async def run(self, begin: BeginResize) -> None:
         """Make the change; returns once everything new serves and what goes is gone.

@@ -113,6 +113,19 @@ class AddTests(SynchronousTestCase):
         self.assertEqual(len(shard.servers), 3)
         self.assertIn("S", shard.servers)
 
+    def test_servers_that_are_down(self) -> None:
+        """Neither old nor new shards are placed on them."""
+        request = add({"S": ()}, InitShard(100, "sh5", 1), replicas=5)
+
+        change = plan_add(request, table_of(made()), random.Random(1), InitLimits(), down=["Server6", "Server0"]).change
+
+        placed = {*change.shards[0].servers, *(server for added in change.added.values() for server in added)}
+        self.assertFalse(placed & {"Server6", "Server0"})
+        with self.assertRaises(ApiError) as refused:
+            plan_add(add({"S": ()}, replicas=7), table_of(made()), random.Random(1), InitLimits(), down=["Server6"])
+        self.assertEqual((refused.exception.status, refused.exception.code), (503, "servers_down"))
+        self.assertIn("Server6", refused.exception.text)
+
     def test_raised_copies(self) -> None:
         """The workload A-3: ten servers, six shards, eight copies of each, evenly."""
         shards = (InitShard(100, "sh5", 1), InitShard(200, "sh6", 1))
@@ -159,6 +172,18 @@ class RemoveTests(SynchronousTestCase):
         change = planned_remove(made({"sh1": ("A", "B", "C")}), "B")
 
         self.assertEqual((change.added, change.removed), ({}, {1: (2,)}))
+
+    def test_servers_that_are_down(self) -> None:
+        """Nothing is placed on them; a last copy that nobody else could take is not given up."""
+        request = RemoveRequest(1, ("A",), rebalance=True)
+        table = table_of(made({"sh1": ("A", "B"), "sh2": ("C", "D")}))
+        small = table_of(made({"sh1": ("A",), "sh2": ("B",)}))
+
+        change = plan_remove(request, table, random.Random(1), down=["C"]).change
+
+        self.assertEqual(change.added, {1: ("D",)})
+        error: ApiError = self.assertRaises(ApiError, plan_remove, request, small, random.Random(1), down=["B"])
+        self.assertEqual((error.status, error.code), (409, "last_copy"))
 
     def test_without_rebalancing(self) -> None:
         """Copies are given up, but never the last one: that moves."""
