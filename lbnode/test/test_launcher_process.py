@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from dbnode.client.control import Control
 from dbnode.wire import Endpoint, ServerFile
-from lbnode.launchers import LaunchFailed, ServerSpec
+from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
 from lbnode.launchers.process import LaunchTimes, ProcessLauncher
 from lbnode.launchers.processes import Process, started_at, with_argument
 from lbnode.test.launcher_contract import SPEC, LauncherContract, who
@@ -51,6 +52,15 @@ class ProcessLauncherTests(LauncherContract, TestCase):
     async def turn(self) -> None:
         """See LauncherContract.turn."""
         await deferLater(self.reactor, 0.05)
+
+    async def test_a_home_without_its_log_is_lost(self) -> None:
+        """A server that kept its identity and lost its log is not started: it would vote as somebody it is not."""
+        first = await self.launcher.start(SPEC)
+        await self.launcher.stop("Server0")
+        shutil.rmtree(self.directory / "Server0" / "wal")
+
+        with self.assertRaises(LostHome):
+            await self.launcher.start(ServerSpec("Server0", "Server0", "c1", first.incarnation))
 
     async def destroy_all(self) -> None:
         """Leave no server behind."""
