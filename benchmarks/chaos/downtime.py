@@ -41,15 +41,15 @@ class Downtime:
         self._signal(names, signal.SIGKILL)
         await self._back(names)
 
-    async def pause(self, name: str, seconds: float) -> None:
-        """Let a server stand still for a time; returns when it answers again."""
-        self._say(f"pause {name} for {seconds:.1f} s")
-        self._outages.down([name])
-        self._stopped.add(name)
-        self._signal([name], signal.SIGSTOP)
+    async def pause(self, names: Collection[str], seconds: float) -> None:
+        """Let servers stand still for a time; returns when they answer again."""
+        self._say(f"pause {', '.join(names)} for {seconds:.1f} s")
+        self._outages.down(names)
+        self._stopped.update(names)
+        self._signal(names, signal.SIGSTOP)
         await deferLater(self._reactor, seconds)
         self.resume_all()
-        await self._back([name])
+        await self._back(names)
 
     async def wipe(self, name: str) -> None:
         """End a server and remove its data. Until its replicas are replaced its shards have one voter less."""

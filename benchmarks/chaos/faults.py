@@ -22,6 +22,7 @@ class Kind(StrEnum):
     KILL_EVERYTHING = "kill everything"
     PAUSE = "pause a server"
     PAUSE_LEADER = "pause a leader"
+    ISOLATE_LEADER = "wipe a leader without followers"
     WIPE = "wipe a server"
     WIPE_AND_KILL = "wipe a server and kill another"
     RESIZE = "add and remove a server"
@@ -43,6 +44,7 @@ _WEIGHTS = {
     Kind.KILL_EVERYTHING: 1,
     Kind.PAUSE: 1,
     Kind.PAUSE_LEADER: 2,
+    Kind.ISOLATE_LEADER: 2,
     Kind.WIPE: 2,
     Kind.WIPE_AND_KILL: 1,
     Kind.RESIZE: 1,

@@ -42,6 +42,7 @@ class Injector:
             Kind.KILL_EVERYTHING: self._kill_everything,
             Kind.PAUSE: self._pause_one,
             Kind.PAUSE_LEADER: self._pause_leader,
+            Kind.ISOLATE_LEADER: self._isolate_leader,
             Kind.WIPE: self._wipe,
             Kind.WIPE_AND_KILL: self._wipe_and_kill,
             Kind.RESIZE: self._resize,
@@ -81,10 +82,10 @@ class Injector:
         await self._downtime.kill_balancer(fault.hold_seconds, list(self._site.servers()))
 
     async def _pause_one(self, fault: Fault) -> None:
-        await self._downtime.pause(fault.choose(self._site.servers()), fault.hold_seconds)
+        await self._downtime.pause([fault.choose(self._site.servers())], fault.hold_seconds)
 
     async def _pause_leader(self, fault: Fault) -> None:
-        await self._downtime.pause(await self._leader(fault), fault.hold_seconds)
+        await self._downtime.pause([await self._leader(fault)], fault.hold_seconds)
 
     async def _leader(self, fault: Fault) -> str:
         """Return the server that leads the shard that the fault means; any server if nobody does."""
@@ -100,6 +101,23 @@ class Injector:
         """Kill a second server while the first one's replicas are being replaced."""
         wiped, killed, *_ = fault.order(self._site.servers())
         _ = await together([self._downtime.wipe(wiped), self._meanwhile(fault, lambda: self._downtime.kill([killed]))])
+
+    async def _isolate_leader(self, fault: Fault) -> None:
+        """Let a leader lose its followers, then its data: what it acknowledged by itself is lost.
+
+        The followers stand still first and are killed with it, for what it sent to them waits in their sockets.
+        """
+        leaders = await self._site.door.leaders()
+        shard = fault.choose(leaders)
+        placed = await self._site.placement()
+        holders = fault.order([server for server, shards in placed.items() if shard in shards])
+        leader = leaders[shard] or holders[0]
+        followers = [server for server in holders if server != leader]
+
+        async def end() -> None:
+            _ = await together([self._downtime.kill(followers), self._downtime.wipe(leader)])
+
+        _ = await together([self._downtime.pause(followers, fault.hold_seconds), self._meanwhile(fault, end)])
 
     async def _resize(self, fault: Fault) -> None:
         """Add a server, and remove one of all; no client may notice."""

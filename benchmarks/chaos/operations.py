@@ -41,7 +41,8 @@ _WEIGHTS = {
     What.FIND: 8,
 }
 #: Clients share two cores with the cluster; with this they ask some hundred times a second, not as often as they can.
-_THINK_SECONDS_MAX = 0.06
+#: Nearly every second step comes at once, for a read right after a write is what shows a replica that is behind.
+_THINK_SECONDS = (-0.05, 0.07)
 #: How far a range reaches into the next shard.
 BEYOND = 20
 
@@ -64,7 +65,7 @@ def steps(rng: Random, client: str, slots: int) -> Iterator[Step]:
     while True:
         number += 1
         what = rng.choices(kinds, weights)[0]
-        pick, think_seconds = rng.random(), rng.uniform(0, _THINK_SECONDS_MAX)
+        pick, think_seconds = rng.random(), max(0.0, rng.uniform(*_THINK_SECONDS))
         yield Step(what, rng.randrange(slots), pick, f"{client}.{number}", think_seconds)
 
 

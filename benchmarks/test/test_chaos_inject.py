@@ -126,6 +126,18 @@ class Pauses(InjectorCase):
         await self.until_awake("Server0")
         self.assertEqual(self.dead(), [])
 
+    async def test_leader_alone(self) -> None:
+        """A leader's followers stand still, then all die and its data is gone, which excuses its shard's errors."""
+        fault = Fault(Kind.ISOLATE_LEADER, 0, 0.5, 0.5)
+        shard = fault.choose(await self.door.leaders())
+
+        dead = await self.struck(fault, deaths=3)
+
+        self.assertIn("Server0", dead)
+        self.assertTrue(self.excused(shard))
+        self.assertIn("Server0 is replaced", self.said)
+        self.assertEqual(self.downtime.problems, [])
+
 
 class Losses(InjectorCase):
     async def test_wiped(self) -> None:
