@@ -119,7 +119,7 @@ class Snapshots:
             if incoming is not None:
                 incoming.drop("another snapshot comes in its place")
             incoming = self._begin(group, chunk)
-        if incoming is not None and incoming.transfer_id == chunk.transfer_id:
+        if incoming is not None and incoming.key == (chunk.from_, chunk.transfer_id):
             incoming.take(chunk)
 
     def _begin(self, group: Group, first: SnapshotChunk) -> Incoming | None:

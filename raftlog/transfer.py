@@ -163,7 +163,8 @@ class Incoming:
         dropped: Callable[[], None],
     ) -> None:
         assert first.message is not None
-        self.transfer_id = first.transfer_id
+        #: Each sender counts its own transfers.
+        self.key = (first.from_, first.transfer_id)
         self.content = begin()
         self._message = first.message
         self._acknowledge = acknowledge

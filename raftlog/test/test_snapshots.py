@@ -100,6 +100,23 @@ class SnapshotTests(SynchronousTestCase):
         self.assertEqual(len(damaged), 1)
         self.assertEqual(self.lines(self.behind), 50)
 
+    def test_chunk_of_another_sender_is_ignored(self) -> None:
+        """Two leaders may number their transfers alike; what the other one sends does no harm."""
+        forged: list[SnapshotChunk] = []
+
+        def forge_one(item: object) -> bool:
+            if isinstance(item, SnapshotChunk) and item.number == 7 and not forged:
+                other = SnapshotChunk(item.group_id, item.from_ + 100, item.to, item.transfer_id, 7, b"", 0)
+                forged.append(other)
+                self.three.network.nodes[self.behind].receive([other])
+            return False
+
+        self.three.network.drops = forge_one
+        self.heal()
+
+        self.assertEqual([chunk.message is not None for chunk in self.chunks()].count(True), 1)
+        self.assertEqual(self.lines(self.behind), 50)
+
     def test_transfer_that_stalls_is_given_up_by_both_sides(self) -> None:
         """Without acknowledgements the sender gives up, without chunks the receiver, and a later attempt succeeds."""
         self.three.network.drops = lambda item: isinstance(item, SnapshotAck)
