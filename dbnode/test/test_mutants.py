@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.testing.mutation import MUTANTS, hunt
+from raftlog.testing import mutants
 
 #: Caught within so many seeds, some two seconds each.
 SEEDS = range(15)
@@ -35,3 +38,12 @@ class QuickMutants(SynchronousTestCase):
             self.assertIs(getattr(owner, attribute), instead)
 
         self.assertIsNot(getattr(owner, attribute), instead)
+
+
+class Table(SynchronousTestCase):
+    def test_complete(self) -> None:
+        """The table that is kept has every mutant in it, and every one was caught."""
+        lines = Path(mutants.__file__).with_name("table.txt").read_text().splitlines()[1:]
+
+        self.assertEqual([line[10:54].rstrip() for line in lines], [mutant.name for mutant in MUTANTS])
+        self.assertEqual([line for line in lines if "NOT CAUGHT" in line], [])

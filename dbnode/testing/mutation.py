@@ -96,7 +96,7 @@ def hunt(mutant: Mutant, seeds: Iterable[int]) -> Catch:
         for count, seed in enumerate(seeds, start=1):
             result = fuzz.run(seed)
             if result.error:
-                return Catch(mutant, count, result.error.splitlines()[0][:SEEN_CHARACTERS])
+                return Catch(mutant, count, result.error.splitlines()[0][:SEEN_CHARACTERS].rstrip())
         if mutant.scenario and _scenario_fails(mutant.scenario):
             return Catch(mutant, 0, mutant.scenario.rpartition(".")[2])
     return Catch(mutant, -1, "NOT CAUGHT")

@@ -66,6 +66,6 @@ class VoteTests(SynchronousTestCase):
         granted = self.ask(voter, candidate, term)
         node = self.three.crash(voter)
         node.open_group(GROUP, dict(self.three.peers), self.three.machines[voter])
-        again, other = self.ask(voter, candidate, term), self.ask(voter, self.leader, term)
+        other, again = self.ask(voter, self.leader, term), self.ask(voter, candidate, term)
 
-        self.assertEqual([granted.reject, again.reject, other.reject], [False, False, True])
+        self.assertEqual([granted.reject, other.reject, again.reject], [False, True, False])

@@ -109,7 +109,12 @@ _real_image_append = GroupImage.append
 _real_snapshot_write = Snapshots._write
 
 MUTANTS = (
-    Mutant("forget the vote", "RAFT_RULES 1: the vote is durable", [(group, "Appended", _write_without(vote=0))]),
+    Mutant(
+        "forget the vote",
+        "RAFT_RULES 1: the vote is durable",
+        [(group, "Appended", _write_without(vote=0))],
+        "raftlog.test.test_votes_on_disk.VoteTests.test_vote_survives_a_restart",
+    ),
     Mutant(
         "forget the term", "RAFT_RULES 1: the term is durable", [(group, "Appended", _write_without(term=0, vote=0))]
     ),
@@ -123,11 +128,13 @@ MUTANTS = (
         "count own entries before sync",
         "RAFT_RULES 2: no acknowledgement to oneself before the write",
         [(Raft, "append", _count_own_entries_at_once)],
+        "raftlog.test.test_durability.AcknowledgementTests.test_no_shortcut_for_a_group_of_one",
     ),
     Mutant(
         "send votes before the hard state is durable",
         "RAFT_RULES 1: vote requests wait for the term they are for",
         [(Group, "_handle", _send_votes_at_once)],
+        "raftlog.test.test_votes_on_disk.VoteTests.test_request_waits_for_the_disk",
     ),
     Mutant(
         "confirm an overwritten suffix",
@@ -154,11 +161,13 @@ MUTANTS = (
         "keep the written log after a snapshot",
         "RAFT_RULES 9: the log is reset to the snapshot (on disk)",
         [(Images, "_install", _keep_written_entries)],
+        "raftlog.test.test_snapshots.SnapshotTests.test_restart_after_a_snapshot",
     ),
     Mutant(
         "install a snapshot without saying so first",
         "RAFT_RULES 9: installing is one transition, whatever moment a crash chooses",
         [(Snapshots, "_write", _install_without_intention)],
+        "raftlog.test.test_snapshots.SnapshotTests.test_crash_between_content_and_log",
     ),
     Mutant("forget truncation", "RAFT_RULES 4: truncation is in the log", [(GroupImage, "append", _forget_truncation)]),
 )

@@ -58,6 +58,7 @@ MUTANTS = (
         "reuse a read context",
         "RAFT_RULES 26: every attempt has a fresh context",
         [(ReadRounds, "start", _start_with_known_context)],
+        "raftlog.test.test_reads.ReadRoundsTests.test_late_answer",
     ),
     Mutant(
         "join a read round that has begun",

@@ -107,6 +107,7 @@ MUTANTS = (
         "truncate on a matching append",
         "RAFT_RULES 6: entries go only at the first conflicting term",
         [(RaftLog, "maybe_append", _truncate_always)],
+        "raftlog.test.test_replication.AppendTests.test_short_append_keeps_the_rest",
     ),
     Mutant(
         "append without matching",
@@ -134,5 +135,6 @@ MUTANTS = (
         "call a lost proposal not applied",
         "RAFT_RULES 41: an unknown outcome is neither yes nor no",
         [(LeadershipLost, "maybe_applied", False)],
+        "raftlog.test.test_node.NodeTests.test_lost_leader_says_unknown_and_a_new_one_is_elected",
     ),
 )
