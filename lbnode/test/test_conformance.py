@@ -1,16 +1,12 @@
-"""HTTP_API.md against each kind of balancer there is.
-
-Set SHARDLB_URL to run it against a balancer that runs somewhere; the suite replaces its table.
-"""
+"""The HTTP contract against each kind of balancer there is in memory; slow_conformance has one that runs."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from lbnode.test import contract
 from lbnode.test.cluster import Cluster
-from lbnode.test.door import Door, MemoryDoor, UrlDoor
+from lbnode.test.door import Door, MemoryDoor
 from lbnode.test.memory_balancer import MemoryBalancer
 
 
@@ -67,25 +63,3 @@ class WholeClusterRemoval(_Cluster, contract.Removal):
 
 class WholeClusterBeforeInit(_Cluster, contract.BeforeInit):
     """The same, without a table."""
-
-
-class Running(contract.Contract):
-    """A balancer that runs, by its URL."""
-
-    if "SHARDLB_URL" not in os.environ:
-        skip = "SHARDLB_URL does not name a running balancer"
-
-    def open(self) -> Door:
-        """Return a door to the balancer that SHARDLB_URL names."""
-        return UrlDoor(os.environ["SHARDLB_URL"])
-
-
-class RunningRemoval(contract.Removal):
-    """The same, when servers go."""
-
-    if "SHARDLB_URL" not in os.environ:
-        skip = "SHARDLB_URL does not name a running balancer"
-
-    def open(self) -> Door:
-        """Return a door to the balancer that SHARDLB_URL names."""
-        return UrlDoor(os.environ["SHARDLB_URL"])
