@@ -13,7 +13,7 @@ from raftlog.reads import ReadRounds
 
 class ReadRoundsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        """Rounds that issue contexts into a list."""
+        """Make rounds that issue contexts into a list."""
         self.issued: list[bytes] = []
         self.rounds = self.new_process(1)
 
