@@ -177,7 +177,8 @@ class Proposals:
             self.leader = hint
         elif self.leader in ("", asked):
             self.leader = ""
-            self._next += 1
+            # The one after it, not merely another place: a leader that somebody named may stand at the next place.
+            self._next = (self._servers.index(asked) if asked in self._servers else self._next) + 1
 
     def _again(self, proposal: Proposal, *, at_once: bool) -> None:
         if self._stopped:

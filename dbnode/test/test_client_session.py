@@ -279,6 +279,20 @@ class RetryTests(SynchronousTestCase):
 
         self.assertEqual(self.successResultOf(outcome), Done())
 
+    def test_silent_leader_is_not_asked_again_before_the_others(self) -> None:
+        """Whoever named the leader, the next to be asked after its silence is another server."""
+        self.a.refuse(NOT_LEADER, "B")
+        hinted = self.session.submit(delete(1), 10)
+        self.rig.settle()
+        self.successResultOf(hinted)
+        self.b.ignore()
+
+        outcome = self.session.submit(delete(2), 10)
+        self.rig.run(2.3)
+
+        self.assertEqual(self.successResultOf(outcome), Done())
+        self.assertEqual(self.c.batches, [self.b.batches[-1]])
+
     def test_long_command_is_not_sent_again_over_its_connection(self) -> None:
         """A long command waits for its leader until the deadline, or until the connection drops."""
         self.a.open_only()
