@@ -446,6 +446,10 @@ class Group:
             self.compact(self._log_bytes_max // 2)
 
     def _apply_conf_change(self, entry: Entry) -> None:
+        snapshot = self.raw.raft.log.unstable.snapshot
+        if snapshot is not None and entry.index <= snapshot.index:
+            # The core took a snapshot up, and its configuration with it, while the state machine was still at work.
+            return
         decode = _DECODE_CHANGE if entry.type is EntryType.CONF_CHANGE else _DECODE_CHANGE_V2
         conf_state = self.raw.apply_conf_change(decode(entry.data) if entry.data else ConfChangeV2())
         self.log.note_conf_state(entry.index, conf_state)
@@ -464,7 +468,8 @@ class Group:
         first = self.log.first_index()
         last_now = first + COMPACTED_PER_TURN_MAX - 1
         index = min(durable_index, self.log.index_keeping(keep_bytes, last_now), self.raw.raft.log.applied)
-        if self._stopped or self._installing or index < first:
+        if self._stopped or self._installing or self.arrived is not None or index < first:
+            # Once a snapshot has arrived, which configurations the entries before it made is not noted any more.
             return
         term, conf_state = self.log.term(index), self.log.conf_state_at(index)
         self.log.compact(index, conf_state)

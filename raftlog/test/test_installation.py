@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.messages import ConfState, Snapshot
+from raftlog.messages import (
+    ConfChangeSingle,
+    ConfChangeTransition,
+    ConfChangeType,
+    ConfChangeV2,
+    ConfState,
+    Entry,
+    Snapshot,
+)
 from raftlog.options import Limits
 from raftlog.test.three import GROUP, Journal, JournalImport, Three
 from raftlog.wal import SnapshotIncoming
@@ -30,12 +39,19 @@ class PatientImport(JournalImport):
 
 
 class PatientJournal(Journal):
-    """A state machine whose copies begin and end when told to. `exported` and `finished` are what they wait for."""
+    """A state machine that applies, and begins and ends copies, when told to: each waits for what is set."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.applied: Deferred[None] | None = None
         self.exported: Deferred[None] | None = None
         self.finished: Deferred[None] | None = None
+
+    def apply(self, entries: Sequence[Entry]) -> Any:
+        """Append each entry's data, perhaps later."""
+        if self.applied is None:
+            return super().apply(entries)
+        return self.applied.addCallback(lambda _: Journal.apply(self, entries))
 
     def export(self, chunk_bytes: int) -> Deferred[Any]:
         """Copy it as it is now, and hand the copy over later."""
@@ -103,6 +119,31 @@ class InstallationTests(SynchronousTestCase):
         self.three.run(3)
 
         self.assertEqual(len(self.machines[self.behind].lines), 100)
+
+    def test_change_of_membership_being_applied(self) -> None:
+        """A snapshot brings its own configuration: a change before it that was being applied comes too late for it."""
+        applied: Deferred[None] = Deferred()
+        self.machines[self.behind].applied = applied
+        leader = self.three.network.nodes[self.leader]
+        learner = ConfChangeSingle(ConfChangeType.ADD_LEARNER, 9)
+        joined = leader.propose_conf_change(GROUP, ConfChangeV2(changes=(learner,)))
+        self.three.run(0.5)
+        self.three.network.cut.add(self.behind)
+        joint = leader.propose_conf_change(GROUP, ConfChangeV2(ConfChangeTransition.EXPLICIT, (learner,)))
+        self.write(50)
+        self.three.network.cut.clear()
+        self.three.run(1)
+
+        self.machines[self.behind].applied = None
+        applied.callback(None)
+        self.three.run(1)
+
+        self.successResultOf(joined)
+        self.successResultOf(joint)
+        conf_state = leader.status(GROUP).conf_state
+        self.assertEqual(conf_state.voters_outgoing, (1, 2, 3))
+        self.assertEqual(self.three.network.nodes[self.behind].status(GROUP).conf_state, conf_state)
+        self.assertEqual(self.machines[self.behind].lines, self.machines[self.leader].lines)
 
     def test_replica_destroyed_meanwhile(self) -> None:
         """A replica that is destroyed while its snapshot is put in place stays destroyed, and nothing breaks."""
