@@ -242,8 +242,7 @@ class Raft:
             self.election_elapsed = 0
             if self.config.check_quorum:
                 leader.check_quorum(self)
-            # A transfer that did not succeed within an election timeout is given up; proposals resume.
-            self.transferee = 0
+            self.give_up_transfer()
         if self.role is Role.LEADER and self.heartbeat_elapsed >= self.config.heartbeat_ticks:
             self.heartbeat_elapsed = 0
             leader.bcast_heartbeat(self)
@@ -319,6 +318,15 @@ class Raft:
     def applied_to(self, index: int, size: int) -> None:
         """Take note that entries up to `index` are applied; a leader then leaves a joint configuration by itself."""
         self.log.applied_to(max(index, self.log.applied), size)
+        self._maybe_leave_joint()
+
+    def give_up_transfer(self) -> None:
+        """Let proposals resume: a transfer did not succeed within an election timeout, or is not wanted any more."""
+        if self.transferee:
+            self.transferee = 0
+            self._maybe_leave_joint()
+
+    def _maybe_leave_joint(self) -> None:
         if (
             self.role is Role.LEADER
             and self.tracker.membership.auto_leave

@@ -63,7 +63,8 @@ def propose_leave_joint(raft: Raft) -> None:
     try:
         propose(raft, Message(MessageType.PROPOSE, entries=(Entry(0, 0, b"", EntryType.CONF_CHANGE_V2),)))
     except ProposalDropped:
-        # Handing over: the next leader leaves the joint configuration once it has applied its no-op.
+        # Handing over: the next leader leaves the joint configuration once it has applied its no-op; if there is none,
+        # this one does when it gives the transfer up.
         return
 
 
@@ -268,8 +269,8 @@ def _transfer(raft: Raft, message: Message, progress: Progress) -> None:
     if progress.is_learner or target == raft.transferee:
         return
     if target == raft.id:
-        # Asked to stay: a transfer under way is given up, proposals resume.
-        raft.transferee = 0
+        # Asked to stay.
+        raft.give_up_transfer()
         return
     raft.election_elapsed = 0
     raft.transferee = target

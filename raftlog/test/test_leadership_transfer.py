@@ -135,6 +135,18 @@ class TransferTests(SynchronousTestCase):
             self.assertEqual(self.network[1].raw.raft.transferee, 0)
         self.assertEqual(self.network.leaders(), [1])
 
+    def test_joint_configuration_is_left_afterwards(self) -> None:
+        """A leader that could not leave a joint configuration while handing over does so once that is given up."""
+        self.network.isolate(2)
+        self.network[1].raw.propose_conf_change(ConfChangeV2(changes=tuple(parse_changes("v4 r3"))))
+        self.transfer(2)
+        self.assertEqual(self.network[1].raw.conf_state().voters_outgoing, (1, 2, 3))
+
+        self.network.tick(ELECTION_TICKS, 1, 3, 4)
+
+        self.assertEqual(self.network[1].raw.conf_state().voters, (1, 2, 4))
+        self.assertEqual(self.network[1].raw.conf_state().voters_outgoing, ())
+
     def test_removed_target(self) -> None:
         """A transfer to a replica that leaves the configuration meanwhile is given up."""
         self.network.isolate(2)
