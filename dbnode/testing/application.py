@@ -23,7 +23,7 @@ SESSIONS_MAX = 5
 #: Groups fall asleep whenever clients pause to think (see raftlog.sleep).
 QUIET_TICKS = 3
 #: Steps of the checker per key: more than any history of this length took yet.
-STEPS_MAX = 300_000
+STEPS_MAX = 3_000_000
 
 
 class ShardApplication:

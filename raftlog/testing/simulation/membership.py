@@ -22,7 +22,7 @@ from raftlog.testing.simulation.server import SimulatedServer
 from raftlog.testing.simulation.world import GROUP, World
 
 VOTERS_MIN = 3
-#: A learner has caught up when it lacks no more entries than this.
+#: A learner has caught up when it lacks no more entries than this, and has at least one: else it may not exist at all.
 LAG_MAX = 5
 REPAIR_SECONDS = 0.3
 
@@ -140,7 +140,7 @@ class Membership:
         return [
             replica_id
             for replica_id in raft.tracker.membership.conf_state().learners
-            if replica_id != self._lost and progress[replica_id].match + LAG_MAX >= raft.log.committed
+            if replica_id != self._lost and 0 < progress[replica_id].match >= raft.log.committed - LAG_MAX
         ]
 
     def _promote(self) -> None:
