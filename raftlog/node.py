@@ -51,8 +51,9 @@ from raftlog.wal import Appended, Created, Record, RecoveredGroup, Removed, Snap
 #: Ticks delivered at once after a pause of the process; fewer than any election timeout.
 TICKS_AT_ONCE_MAX = 2
 
-#: How often groups are looked for that hold old segments of the log, in ticks.
-TICKS_BETWEEN_COMPACTIONS = 400
+#: How often groups are looked for that hold old segments of the log, in ticks: much less than it takes to fill a
+#: segment, or the log grows as fast as the disk is until somebody looks.
+TICKS_BETWEEN_COMPACTIONS = 4
 
 _CONTROL_TYPES = frozenset(
     (

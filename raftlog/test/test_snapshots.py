@@ -146,7 +146,7 @@ class SnapshotTests(SynchronousTestCase):
         kept = leads.log.size_bytes
 
         self.patch(self.three.wals[self.leader], "pinning_groups", lambda: [GROUP])
-        self.three.run(11)
+        self.three.run(2)
 
         self.assertEqual(len(finished), 1)
         self.assertGreater(kept, 5 * len(LINE))

@@ -103,6 +103,9 @@ class Stage:
     def pinning_groups(self) -> list[int]:
         """Name the groups that hold segments older than should be kept, the oldest first."""
         oldest = self.segment - self._options.segments_kept
+        if self.images.oldest_pinned(self.segment) > oldest:
+            # As nearly always; this is asked often, and there may be thousands of groups.
+            return []
         pinning = [
             (group.pinned_segment, group.group_id)
             for group in self.images.groups.values()
