@@ -8,45 +8,23 @@ from typing import Any
 from klein import Klein
 from treq.client import HTTPClient
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import Request
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
 from dbnode.client.control import Control, ControlFailed
 from dbnode.client.signature import is_signed, sign
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import Headers, Response, answer, decode_object, errors_as_json, json_response
+from dbnode.test.request_body import Body
 from dbnode.wire import Endpoint, GroupConfig, ManagedConfig
 
 SECRET = b"secret"
 SERVER = Endpoint("127.0.0.1", 5000)
 CONFIG = ManagedConfig("c", 3, "Server0", [GroupConfig(7, "sh1", {"1": "Server0"}, [1])], {"Server0": SERVER}, "i")
-
-
-@implementer(IBodyProducer)
-class Body:
-    """A request body that is there at once, as an agent in memory needs it."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: Any) -> Deferred[None]:
-        """Write everything."""
-        consumer.write(self.body)
-        return succeed(None)
-
-    def stopProducing(self) -> None:
-        """Do nothing: it is over before it could be stopped."""
-
-    def pauseProducing(self) -> None:
-        """Do nothing, as above."""
-
-    def resumeProducing(self) -> None:
-        """Do nothing, as above."""
 
 
 class Server:
