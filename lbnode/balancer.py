@@ -21,6 +21,7 @@ from lbnode.app import BalancerApp
 from lbnode.catalog import Catalog
 from lbnode.catalog_group import CatalogGroup
 from lbnode.catalog_machine import CatalogMachine
+from lbnode.cluster import ClusterRequests
 from lbnode.control import LinkWatch, ServerControl, SharedWatch, WatchedLinks
 from lbnode.controller import Controller, ControllerTimes
 from lbnode.fleet import Fleet, FleetTimes
@@ -125,7 +126,7 @@ class Balancer:
             counters[(f"shardlb_membership_{kind}s", text)] = partial(reshape.steps.__getitem__, kind)
         metrics = Metrics(clock.seconds, gauges, counters)
         data = DataRequests(self.router, rows_max=settings.rows_max)
-        self.app = BalancerApp(self.controller, self.router, data, metrics, limits)
+        self.app = BalancerApp(self.router, data, ClusterRequests(self.controller, self.router, limits), metrics)
 
     async def open(self, cluster_id: str) -> None:
         """Open the catalog and route to what it holds; requests can be taken from now on."""

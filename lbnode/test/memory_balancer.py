@@ -24,6 +24,7 @@ from lbnode.catalog import (
     ReplicasJoined,
     apply,
 )
+from lbnode.cluster import ClusterRequests
 from lbnode.growth import plan_add, plan_remove
 from lbnode.hot import DataRequests
 from lbnode.metrics import Metrics
@@ -109,11 +110,10 @@ class MemoryBalancer:
         self.router = router_over(self.shards, options)
         self.controller = MemoryController(self.shards, self.router)
         self.app = BalancerApp(
-            self.controller,
             self.router,
             DataRequests(self.router, rows_max=100_000),
+            ClusterRequests(self.controller, self.router, InitLimits()),
             Metrics(self.clock.seconds, {("shardlb_reads_waiting", "Reads without an answer."): self._reads_waiting}),
-            InitLimits(),
         )
         self._limits = limits or Limits()
 
