@@ -15,7 +15,7 @@ Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 class Lane(IntEnum):
     """Separate connections, so that nothing big delays a heartbeat (RAFT_RULES 36)."""
 
-    #: Heartbeats and votes; only between servers.
+    #: Heartbeats and votes; only between processes of one role, which may share groups.
     CONTROL = 0
     #: Appends, requests and replies.
     DATA = 1
@@ -39,10 +39,12 @@ class Endpoint(msgspec.Struct, frozen=True):
     port: int
 
 
+#: The lanes of members of one group.
+GROUP_LANES = (Lane.CONTROL, Lane.DATA)
 #: The lanes that a process of each role opens as soon as it knows a peer's address; others open when first used.
-EAGER_LANES: dict[Role, tuple[Lane, ...]] = {"server": (Lane.CONTROL, Lane.DATA), "balancer": (Lane.DATA,)}
+EAGER_LANES: dict[Role, tuple[Lane, ...]] = {"server": GROUP_LANES, "balancer": (Lane.DATA,)}
 
 
 def lane_allowed(lane: Lane, dialling: Role, listening: Role) -> bool:
     """Return whether a `dialling` process may open this lane to a `listening` one."""
-    return lane is not Lane.CONTROL or dialling == listening == "server"
+    return lane is not Lane.CONTROL or dialling == listening

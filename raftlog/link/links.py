@@ -49,7 +49,7 @@ class Links(Service):
     `encode` makes the payload of a frame from a list of items, `decode` the list again; `receive` takes the items of
     each frame with the connection that brought them. `dial` returns the endpoint for an address; by default plain TCP,
     and the place to put TLS around it, as the endpoint given to `listen` is. Peers may be set before the service is
-    started; they are dialled from then on.
+    started; they are dialled from then on. `eager` are the lanes opened at once, by default those of the own role.
     """
 
     _log = Logger()
@@ -66,6 +66,7 @@ class Links(Service):
         rng: Random,
         options: LinkOptions | None = None,
         dial: Callable[[Endpoint], IStreamClientEndpoint] | None = None,
+        eager: tuple[Lane, ...] | None = None,
     ) -> None:
         options = options or LinkOptions()
         clock: IReactorTime = reactor
@@ -85,6 +86,7 @@ class Links(Service):
         )
         self._rng = rng
         self._dial = dial or _dial_tcp(reactor, options)
+        self._eager = EAGER_LANES[identity.role] if eager is None else eager
         self._peers: dict[str, _Peer] = {}
         self._watchers: list[tuple[LaneChange, LaneChange]] = []
         self._listener = Listener(self._wiring, self._heard_of)
@@ -179,12 +181,12 @@ class Links(Service):
             self._rng,
             self._up,
             self._down,
-            eager=lane in EAGER_LANES[self.identity.role],
+            eager=lane in self._eager,
         )
 
     def _heard_of(self, peer: Identity) -> None:
         known = self._peers.get(peer.name)
-        if known is not None and peer.role == "server":
+        if known is not None and peer.role == self.identity.role:
             for lane in known.lanes:
                 lane.hurry()
 

@@ -161,12 +161,14 @@ class MemoryLinks(Service):
         *,
         encode: Callable[[list[Any]], Any] = _unchanged,
         decode: Callable[[Any], list[Any]] = _unchanged,
+        eager: tuple[Lane, ...] | None = None,
     ) -> None:
         self.identity = identity
         self.encode = encode
         self._network = network
         self._receive = receive
         self._decode = decode
+        self._eager = EAGER_LANES[identity.role] if eager is None else eager
         self._peers: dict[str, tuple[Endpoint, dict[Lane, _MemoryLane]]] = {}
         self._accepted: list[MemoryConnection] = []
         self._watchers: list[tuple[LaneChange, LaneChange]] = []
@@ -178,8 +180,7 @@ class MemoryLinks(Service):
         if name in self._peers and self._peers[name][0] == endpoint:
             return
         self.remove_peer(name)
-        eager = EAGER_LANES[self.identity.role]
-        self._peers[name] = (endpoint, {lane: _MemoryLane(eager=lane in eager) for lane in Lane})
+        self._peers[name] = (endpoint, {lane: _MemoryLane(eager=lane in self._eager) for lane in Lane})
         self._network.wake()
 
     def remove_peer(self, name: str) -> None:

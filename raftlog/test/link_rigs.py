@@ -52,7 +52,14 @@ class Process:
 class Rig(Protocol):
     """What the suite needs of a world in which processes are joined by links."""
 
-    def start(self, name: str, role: Role = "server", cluster_id: str = "c1", incarnation: str = "first") -> Process:
+    def start(
+        self,
+        name: str,
+        role: Role = "server",
+        cluster_id: str = "c1",
+        incarnation: str = "first",
+        eager: tuple[Lane, ...] | None = None,
+    ) -> Process:
         """Start a process."""
 
     def stop(self, process: Process) -> None:
@@ -77,10 +84,17 @@ class MemoryRig:
     def __init__(self) -> None:
         self.network = MemoryNetwork()
 
-    def start(self, name: str, role: Role = "server", cluster_id: str = "c1", incarnation: str = "first") -> Process:
+    def start(
+        self,
+        name: str,
+        role: Role = "server",
+        cluster_id: str = "c1",
+        incarnation: str = "first",
+        eager: tuple[Lane, ...] | None = None,
+    ) -> Process:
         """Start a process."""
         process = Process(name, role, cluster_id, incarnation)
-        links = MemoryLinks(self.network, process.identity, process.receive, encode=encode, decode=decode)
+        links = MemoryLinks(self.network, process.identity, process.receive, encode=encode, decode=decode, eager=eager)
         process.watch(links)
         links.startService()
         return process
@@ -117,7 +131,14 @@ class PipeRig:
         self.pipes = Pipes()
         self.options = options or LinkOptions()
 
-    def start(self, name: str, role: Role = "server", cluster_id: str = "c1", incarnation: str = "first") -> Process:
+    def start(
+        self,
+        name: str,
+        role: Role = "server",
+        cluster_id: str = "c1",
+        incarnation: str = "first",
+        eager: tuple[Lane, ...] | None = None,
+    ) -> Process:
         """Start a process."""
         process = Process(name, role, cluster_id, incarnation)
         links = Links(
@@ -130,6 +151,7 @@ class PipeRig:
             rng=Random(1),
             options=self.options,
             dial=lambda target: PipeClientEndpoint(self.pipes, name, target),
+            eager=eager,
         )
         process.watch(links)
         links.startService()

@@ -173,11 +173,13 @@ class RefusalTests(SynchronousTestCase):
         self.assertRefuses("self", listener(), dialler(identity=B).start())
 
     def test_lane_of_a_balancer(self) -> None:
-        """CONTROL is for servers."""
+        """CONTROL is for members of a group, which have one role."""
         balancer = Identity("c1", "balancer", "L", "l1")
+        other = Identity("c1", "balancer", "M", "m1")
 
         self.assertRefuses("lane", listener(), dialler(identity=balancer, lane=Lane.CONTROL).start())
         self.assertRefuses("lane", listener(identity=balancer), dialler(lane=Lane.CONTROL).start())
+        self.assertTrue(listener(identity=balancer).receive(dialler(identity=other, lane=Lane.CONTROL).start()))
 
     def test_out_of_turn(self) -> None:
         """A proof before the hello, and a second hello, are refused."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.link import Endpoint, Lane
+from raftlog.link.identity import GROUP_LANES
 from raftlog.test.link_rigs import MemoryRig, PipeRig, Process, Rig
 
 
@@ -151,7 +152,7 @@ class MemoryLinksTests(SynchronousTestCase):
         self.assertEqual(self.b.frames, [["fail"], ["after"]])
 
     def test_balancer(self) -> None:
-        """A balancer opens DATA by itself, and never CONTROL."""
+        """A balancer opens DATA to a server by itself, and never CONTROL."""
         balancer = self.rig.start("L", role="balancer")
         self.introduce(balancer, self.b)
         balancer.links.send("B", Lane.CONTROL, "not for me")
@@ -160,6 +161,17 @@ class MemoryLinksTests(SynchronousTestCase):
         self.assertEqual(balancer.ups, [("B", Lane.DATA)])
         self.assertFalse(balancer.links.connected("B", Lane.CONTROL))
         self.assertEqual(self.b.frames, [])
+
+    def test_balancers_of_one_group(self) -> None:
+        """Balancers that share a group open CONTROL to each other as servers do."""
+        one = self.rig.start("L", role="balancer", eager=GROUP_LANES)
+        other = self.rig.start("M", role="balancer", eager=GROUP_LANES)
+        self.introduce(one, other)
+        one.links.send("M", Lane.CONTROL, "heartbeat")
+        self.rig.settle()
+
+        self.assertEqual(one.ups, [("M", Lane.CONTROL), ("M", Lane.DATA)])
+        self.assertEqual(other.frames, [["heartbeat"]])
 
     def test_foreign_cluster(self) -> None:
         """Processes of different clusters do not connect."""
