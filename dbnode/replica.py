@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, execute
 from dbnode.apply import apply_items
 from dbnode.changes import Image, Page
 from dbnode.machine import Item, Machine, Outcome, command_from_bytes
-from dbnode.schema import Schema, rows_to_json
+from dbnode.schema import Schema, rows_to_json, rows_to_lines
 from dbnode.store import Answer, Export, Import, RunInThread, SnapshotStore
 from dbnode.wire import Rows
 from raftlog.messages import Entry, EntryType
@@ -98,16 +98,19 @@ class Replica:
         """Begin to take in another replica's copy."""
         return _MachineImport(self.store.begin_import(), self._machine)
 
-    def read(self, request_id: int, low: int, high: int, limit: int, bytes_max: int) -> Answer[Rows]:
+    def read(
+        self, request_id: int, low: int, high: int, limit: int, bytes_max: int, as_lines: bool = False
+    ) -> Answer[Rows]:
         """Return a page of the rows low..high as the store has them now."""
         bytes_max = min(bytes_max or PAGE_BYTES_MAX, PAGE_BYTES_MAX)
         page = self.store.scan(low, high, limit, bytes_max)
         if isinstance(page, Deferred):
-            return page.addCallback(self._rows, request_id)
-        return self._rows(page, request_id)
+            return page.addCallback(self._rows, request_id, as_lines)
+        return self._rows(page, request_id, as_lines)
 
-    def _rows(self, page: Page, request_id: int) -> Rows:
-        return Rows(request_id, len(page.rows), rows_to_json(self.schema, page.rows), page.next)
+    def _rows(self, page: Page, request_id: int, as_lines: bool) -> Rows:
+        encode = rows_to_lines if as_lines else rows_to_json
+        return Rows(request_id, len(page.rows), encode(self.schema, page.rows), page.next)
 
 
 class _MachineImport:

@@ -146,6 +146,11 @@ def rows_to_json(schema: Schema, rows: Iterable[Row]) -> bytes:
     return _ENCODER.encode(list(starmap(schema.as_object, rows)))[1:-1]
 
 
+def rows_to_lines(schema: Schema, rows: Iterable[Row]) -> bytes:
+    """Return the rows as JSON objects, each on a line of its own that a newline ends; no rows are no bytes."""
+    return _ENCODER.encode_lines(starmap(schema.as_object, rows))
+
+
 def storable(values: Iterable[Any]) -> bool:
     """Whether all are strings of Unicode scalars without NUL, int64, finite doubles, booleans or None."""
     for value in values:

@@ -227,7 +227,7 @@ class Serving:
             self._refuse_all(path, [item], NO_REPLICA, f"no replica of group {item.group_id} here any more")
             return _READ_COST
         try:
-            rows = replica.read(item.request_id, item.low, item.high, item.limit, item.bytes_max)
+            rows = replica.read(item.request_id, item.low, item.high, item.limit, item.bytes_max, item.as_lines)
         except StoreError as error:
             self._refuse_all(path, [item], UNAVAILABLE, str(error))
             return _READ_COST

@@ -145,6 +145,8 @@ class Read(msgspec.Struct, frozen=True, array_like=True, tag=11):
     bytes_max: int
     consistency: int
     timeout_ms: int
+    #: Whether Rows.data is to be lines, instead of objects with commas between them.
+    as_lines: bool = False
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True, tag=12):

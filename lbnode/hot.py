@@ -7,21 +7,21 @@ A change that was refused says so: `applied` is in every failure of /write, /upd
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import wraps
 from typing import TypeAlias
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.python.failure import Failure
 
-from dbnode.client import RequestFailed
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import Answer, Headers, Response
-from dbnode.wire import Result, Write
+from dbnode.wire import Write
 from lbnode import wire
-from lbnode.outcomes import Outcome, delete_answer, update_answer, write_answer
+from lbnode.bulk import store_lines
+from lbnode.outcomes import delete_answer, outcome_of, update_answer, write_answer
 from lbnode.ranges import read_range
 from lbnode.router import Router
+from lbnode.wire.lines import sent_as_lines
 
 _Change: TypeAlias = Callable[["DataRequests", Headers, bytes], Deferred[Response]]
 
@@ -40,6 +40,10 @@ def _tells_applied(change: _Change) -> _Change:
     return checked
 
 
+#: What of a body of lines is decoded at once.
+_PIECE_BYTES = 1 << 16
+
+
 class DataRequests:
     """The four endpoints, over a router. `rows_max` bounds the rows of one /write."""
 
@@ -54,7 +58,9 @@ class DataRequests:
 
     @_tells_applied
     def write(self, headers: Headers, body: bytes) -> Deferred[Response]:
-        """Store rows: for each shard all that belong to it, or none."""
+        """Store rows: for each shard all that belong to it, or none; sent as lines, some at a time."""
+        if sent_as_lines(headers):
+            return store_lines(self._router, headers, _pieces(body))
         routes = self._router.routes()
         schema = routes.schema
         request = wire.parse_write(headers, body, schema, self._rows_max)
@@ -64,10 +70,12 @@ class DataRequests:
         named = [(route.shard, write) for route, write in parts]
         if len(parts) == 1:
             return self._router.change(*parts[0]).addBoth(
-                lambda result: write_answer(schema, named, [_outcome(result)])
+                lambda result: write_answer(schema, named, [outcome_of(result)])
             )
         results = DeferredList([self._router.change(route, write) for route, write in parts], consumeErrors=True)
-        return results.addCallback(lambda pairs: write_answer(schema, named, [_outcome(result) for _, result in pairs]))
+        return results.addCallback(
+            lambda pairs: write_answer(schema, named, [outcome_of(result) for _, result in pairs])
+        )
 
     @_tells_applied
     def update(self, headers: Headers, body: bytes) -> Deferred[Response]:
@@ -77,7 +85,7 @@ class DataRequests:
         update = wire.keyed(headers, wire.parse_update(headers, body, schema))
         route = routes.find_row(update.id)
         return self._router.change(route, update).addBoth(
-            lambda result: update_answer(schema, route.shard, update.id, _outcome(result))
+            lambda result: update_answer(schema, route.shard, update.id, outcome_of(result))
         )
 
     @_tells_applied
@@ -88,14 +96,10 @@ class DataRequests:
         delete = wire.keyed(headers, wire.parse_delete(headers, body, schema))
         route = routes.find_row(delete.id)
         return self._router.change(route, delete).addBoth(
-            lambda result: delete_answer(schema, route.shard, delete.id, _outcome(result))
+            lambda result: delete_answer(schema, route.shard, delete.id, outcome_of(result))
         )
 
 
-def _outcome(result: Result | Failure) -> Outcome:
-    if not isinstance(result, Failure):
-        return result
-    error = result.value
-    if not isinstance(error, RequestFailed):
-        result.raiseException()
-    return error
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _PIECE_BYTES):
+        yield body[start : start + _PIECE_BYTES]

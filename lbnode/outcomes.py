@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from twisted.python.failure import Failure
+
 from dbnode.client import OutcomeUnknown, RequestFailed
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import Response
@@ -21,6 +23,16 @@ from lbnode.refusals import change_failed, some_ids
 Outcome: TypeAlias = Result | RequestFailed
 #: A shard's name and what it was asked to store.
 Part: TypeAlias = tuple[str, Write]
+
+
+def outcome_of(result: Result | Failure) -> Outcome:
+    """Return what a change's Deferred ended with as an outcome; raises what is none."""
+    if not isinstance(result, Failure):
+        return result
+    error = result.value
+    if not isinstance(error, RequestFailed):
+        result.raiseException()
+    return error
 
 
 def write_answer(schema: Schema, parts: Sequence[Part], outcomes: Sequence[Outcome]) -> Response:
@@ -54,7 +66,7 @@ def _check_row_changed(schema: Schema, shard: str, key: int, outcome: Outcome) -
 
 
 def _write_failed(schema: Schema, parts: Sequence[Part], outcomes: Sequence[Outcome]) -> ApiError:
-    failures = [_part_failed(schema, part, outcome) for part, outcome in zip(parts, outcomes, strict=True)]
+    failures = [part_failed(schema, part[0], outcome) for part, outcome in zip(parts, outcomes, strict=True)]
     worst = max((failure for failure in failures if failure is not None), key=lambda failure: failure.status)
     if worst.applied == "no" and None in failures:
         worst.applied = "partial"
@@ -67,8 +79,8 @@ def _write_failed(schema: Schema, parts: Sequence[Part], outcomes: Sequence[Outc
     return worst
 
 
-def _part_failed(schema: Schema, part: Part, outcome: Outcome) -> ApiError | None:
-    shard, _ = part
+def part_failed(schema: Schema, shard: str, outcome: Outcome) -> ApiError | None:
+    """Return why one shard's part of a /write is not stored, or not known to be; None if it is."""
     if isinstance(outcome, Stored):
         return None
     if isinstance(outcome, RequestFailed):
@@ -78,7 +90,7 @@ def _part_failed(schema: Schema, part: Part, outcome: Outcome) -> ApiError | Non
     assert isinstance(outcome, Duplicate), outcome
     named = some_ids(outcome.ids)
     text = f"{schema.key} {named} exists already; shard {shard} stored nothing: use free ids, or say on_conflict"
-    return ApiError("duplicate", text, status=409, applied="no")
+    return ApiError("duplicate", text, status=409, applied="no", extra={"ids": sorted(outcome.ids)})
 
 
 def _report(part: Part, outcome: Outcome) -> tuple[str, dict[str, Any]]:

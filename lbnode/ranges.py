@@ -16,13 +16,16 @@ from twisted.python.failure import Failure
 
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import Answer, Response, Streamed
+from dbnode.jsonhttp.answer import JSON, HeaderPairs
 from dbnode.wire import Rows
 from lbnode.router import Router
 from lbnode.routes import Route, Routes
 from lbnode.wire import ReadRequest
+from lbnode.wire.lines import NDJSON
 
 #: Answers up to this size are kept until they are whole, so that a failure in them is an ordinary error.
 WHOLE_BYTES_MAX = 256 << 10
+_LINES_CONTENT: HeaderPairs = ((b"Content-Type", NDJSON),)
 #: Shards that are asked at the same time for one range; each has at most one page of RouterOptions.page_bytes ready.
 SHARDS_AHEAD = 4
 
@@ -32,11 +35,11 @@ def read_range(router: Router, routes: Routes, request: ReadRequest) -> Deferred
     shards = routes.overlapping(request.low, request.high)
     reading = _RangeRead(router, shards, request)
     if len(shards) != 1 or request.limit:
-        return Deferred.fromCoroutine(whole_or_streamed(reading.chunks()))
+        return Deferred.fromCoroutine(whole_or_streamed(reading.chunks(), reading.content))
     return reading.ask(shards[0]).addCallback(reading.answer_from)
 
 
-async def whole_or_streamed(chunks: AsyncIterator[bytes]) -> Answer:
+async def whole_or_streamed(chunks: AsyncIterator[bytes], content: HeaderPairs = JSON) -> Answer:
     """Return the chunks as one response if they are few, else as a stream that begins with those gathered so far."""
     gathered: list[bytes] = []
     size_bytes = 0
@@ -44,8 +47,8 @@ async def whole_or_streamed(chunks: AsyncIterator[bytes]) -> Answer:
         gathered.append(chunk)
         size_bytes += len(chunk)
         if size_bytes > WHOLE_BYTES_MAX:
-            return Streamed(_continued(b"".join(gathered), chunks))
-    return Response(200, b"".join(gathered))
+            return Streamed(_continued(b"".join(gathered), chunks), 200, content)
+    return Response(200, b"".join(gathered), content)
 
 
 async def _continued(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -67,18 +70,20 @@ class _RangeRead:
         self._left = request.limit
         #: The id to go on from, once the limit was reached before the end of the range.
         self._next: int | None = None
+        self.content = _LINES_CONTENT if request.as_lines else JSON
+        self._separator = b"" if request.as_lines else b","
 
     def ask(self, route: Route, start: int | None = None) -> Deferred[Rows]:
         """Ask one shard for its page from `start` on, by default from the beginning of the range."""
         low = max(self._request.low, route.low) if start is None else start
         high = min(self._request.high, route.high)
-        return self._router.read(route, low, high, self._left, self._request.consistency)
+        return self._router.read(route, low, high, self._left, self._request.consistency, self._request.as_lines)
 
     def answer_from(self, page: Rows) -> Response | Deferred[Answer]:
         """Return the answer if the first page is all there is: the usual case, without a coroutine."""
         if page.next is None:
-            return Response(200, self._head() + page.data + self._tail())
-        return Deferred.fromCoroutine(whole_or_streamed(self.chunks(page)))
+            return Response(200, self._head() + page.data + self._tail(), self.content)
+        return Deferred.fromCoroutine(whole_or_streamed(self.chunks(page), self.content))
 
     async def chunks(self, first: Rows | None = None) -> AsyncIterator[bytes]:
         """Yield the answer piece by piece; `first` is the first page of the first shard if it is there already."""
@@ -87,7 +92,7 @@ class _RangeRead:
         async for page in self._pages(first):
             if page.data:
                 yield separator + page.data
-                separator = b","
+                separator = self._separator
         yield self._tail()
 
     async def _pages(self, first: Rows | None) -> AsyncIterator[Rows]:
@@ -123,9 +128,13 @@ class _RangeRead:
         return self._shards[place + 1].low if place + 1 < len(self._shards) else None
 
     def _head(self) -> bytes:
+        if self._request.as_lines:
+            return b""
         return b'{"data":[' if self._request.limit else b'{"shards_queried":[%b],"data":[' % _names(self._shards)
 
     def _tail(self) -> bytes:
+        if self._request.as_lines:
+            return b""
         if not self._request.limit:
             return b'],"status":"success"}'
         following = b"" if self._next is None else b'"next":%d,' % self._next

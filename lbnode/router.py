@@ -117,11 +117,13 @@ class Router(Service):
         """Apply an operation exactly once; fails with dbnode.client's NotApplied or OutcomeUnknown."""
         return route.session.submit(operation, self.options.deadline_seconds)
 
-    def read(self, route: Route, low: int, high: int, limit: int, consistency: int) -> Deferred[Rows]:
+    def read(
+        self, route: Route, low: int, high: int, limit: int, consistency: int, as_lines: bool = False
+    ) -> Deferred[Rows]:
         """Return a page of rows low..high of one shard; fails with ApiError `no_quorum` or `overloaded` (503)."""
         self._read_count += 1
         servers = self._suspects.order(route.ring.order(self._read_count))
-        return self.read_from(servers, route, low, high, limit, consistency, self.options.deadline_seconds)
+        return self.read_from(servers, route, low, high, limit, consistency, self.options.deadline_seconds, as_lines)
 
     def read_from(
         self,
@@ -132,6 +134,7 @@ class Router(Service):
         limit: int,
         consistency: int,
         timeout_seconds: float,
+        as_lines: bool = False,
     ) -> Deferred[Rows]:
         """Return a page as `read` does, but from these servers in this order."""
         if self.reads_waiting >= self.options.reads_waiting_max:
@@ -147,6 +150,7 @@ class Router(Service):
             consistency=consistency,
             limit=limit,
             bytes_max=self.options.page_bytes,
+            as_lines=as_lines,
         )
         return page.addCallbacks(self._read_done, self._read_failed, errbackArgs=(route,))
 

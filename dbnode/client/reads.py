@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Sequence
+from typing import TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +21,9 @@ from dbnode.wire import LINEARIZABLE, UNAVAILABLE, Read, Refused, Reply, Request
 
 #: How long one replica may take before another one is asked.
 ATTEMPT_SECONDS = 2.0
+
+#: Group, low, high, limit, bytes at most, consistency, as lines.
+_Wanted: TypeAlias = tuple[int, int, int, int, int, int, bool]
 
 
 class ReadChannel:
@@ -41,12 +45,13 @@ class ReadChannel:
         consistency: int = LINEARIZABLE,
         limit: int = 0,
         bytes_max: int = 1 << 20,
+        as_lines: bool = False,
     ) -> Deferred[Rows]:
         """Return the first page of rows low..high (inclusive); `servers` are asked in this order, round and round.
 
         Fails with Unavailable at the deadline. Cancelling drops only the waiter.
         """
-        wanted = (group_id, low, high, limit, bytes_max, consistency)
+        wanted = (group_id, low, high, limit, bytes_max, consistency, as_lines)
         attempts = _Attempts(self, list(servers), wanted, self._clock.seconds() + timeout_seconds)
         attempts.next()
         return attempts.rows
@@ -93,10 +98,10 @@ class ReadChannel:
         timeout_seconds = min(remaining_seconds, ATTEMPT_SECONDS)
         # The server gives up first, so that its reason arrives in time to be told.
         timeout_ms = int(timeout_seconds * 900)
-        group_id, low, high, limit, bytes_max, consistency = attempts.wanted
+        group_id, low, high, limit, bytes_max, consistency, as_lines = attempts.wanted
 
         def build(request_id: int) -> Request:
-            return Read(request_id, group_id, low, high, limit, bytes_max, consistency, timeout_ms)
+            return Read(request_id, group_id, low, high, limit, bytes_max, consistency, timeout_ms, as_lines)
 
         reply = self._requests.ask(attempts.server, build, timeout_seconds)
         in_background(reply.addCallbacks(attempts.answered, attempts.unanswered), "a read")
@@ -111,9 +116,7 @@ class _Attempts:
 
     __slots__ = ("_channel", "_tried", "deadline_seconds", "last_refusal", "rows", "servers", "wanted")
 
-    def __init__(
-        self, channel: ReadChannel, servers: list[str], wanted: tuple[int, ...], deadline_seconds: float
-    ) -> None:
+    def __init__(self, channel: ReadChannel, servers: list[str], wanted: _Wanted, deadline_seconds: float) -> None:
         self._channel = channel
         self._tried = 0
         self.servers = servers

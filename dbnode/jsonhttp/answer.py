@@ -13,7 +13,7 @@ from dbnode.errors import ApiError
 encode = msgspec.json.encode
 
 HeaderPairs: TypeAlias = tuple[tuple[bytes, bytes], ...]
-_JSON: HeaderPairs = ((b"Content-Type", b"application/json"),)
+JSON: HeaderPairs = ((b"Content-Type", b"application/json"),)
 
 
 class Headers(Protocol):
@@ -29,7 +29,7 @@ class Response:
 
     status: int
     body: bytes
-    headers: HeaderPairs = _JSON
+    headers: HeaderPairs = JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Streamed:
 
     pages: AsyncIterator[bytes]
     status: int = 200
-    headers: HeaderPairs = _JSON
+    headers: HeaderPairs = JSON
 
 
 Answer: TypeAlias = Response | Streamed
@@ -56,7 +56,7 @@ def json_response(value: Any, status: int = 200) -> Response:
 
 def error_response(error: ApiError) -> Response:
     """Return the JSON answer that HTTP_API promises for a failure."""
-    headers = _JSON
+    headers = JSON
     if error.retry_after_seconds is not None:
         headers = (*headers, (b"Retry-After", b"%d" % error.retry_after_seconds))
     return Response(error.status, encode(error.body()), headers)

@@ -6,6 +6,7 @@ from lbnode.test import (
     conformance_changes,
     conformance_cluster,
     conformance_http,
+    conformance_lines,
     conformance_reads,
     conformance_resize,
 )
@@ -20,6 +21,7 @@ class Contract(
     conformance_changes.Updates,
     conformance_changes.Deletions,
     conformance_changes.Idempotency,
+    conformance_lines.Lines,
     conformance_reads.Reads,
     conformance_reads.ServerReads,
     conformance_cluster.Init,

@@ -17,7 +17,7 @@ from dbnode.apply import apply_items
 from dbnode.client import Unanswered
 from dbnode.machine import Machine, command_from_bytes
 from dbnode.memory import MemoryStore
-from dbnode.schema import Schema, rows_to_json
+from dbnode.schema import Schema, rows_to_json, rows_to_lines
 from dbnode.sessions import Rejected
 from dbnode.wire import STALE, UNAVAILABLE, Applied, Endpoint, Propose, Read, Refused, Reply, Request, Rows
 from lbnode.layout import Layout, ServerAddress, ShardLayout
@@ -77,7 +77,8 @@ class MemoryShards:
         machine, store = self._group(request.group_id)
         if isinstance(request, Read):
             page = store.scan(request.low, request.high, request.limit, request.bytes_max)
-            return Rows(request.request_id, len(page.rows), rows_to_json(self._schema, page.rows), page.next)
+            encode = rows_to_lines if request.as_lines else rows_to_json
+            return Rows(request.request_id, len(page.rows), encode(self._schema, page.rows), page.next)
         command = command_from_bytes(self._schema, request.command)
         outcomes = apply_items(machine, store, [(machine.position.applied_index + 1, command)])
         assert isinstance(outcomes, list)

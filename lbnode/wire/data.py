@@ -27,13 +27,13 @@ from dbnode.wire import (
     Update,
     Write,
 )
+from lbnode.wire.lines import wanted_as_lines
 
 #: The longest Idempotency-Key; long enough for a UUID with a prefix.
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
 
 _ON_CONFLICT = {"error": ON_CONFLICT_ERROR, "ignore": ON_CONFLICT_IGNORE, "replace": ON_CONFLICT_REPLACE}
 _CONSISTENCY = {"linearizable": LINEARIZABLE, "stale": STALE}
-
 
 Change = TypeVar("Change", Write, Update, Delete)
 
@@ -46,12 +46,16 @@ class WriteRequest(msgspec.Struct, frozen=True):
 
 
 class ReadRequest(msgspec.Struct, frozen=True):
-    """The rows low..high, both inclusive; at most `limit` of them, 0 for all; `consistency` is one of dbnode.wire's."""
+    """The rows low..high, both inclusive; at most `limit` of them, 0 for all; `consistency` is one of dbnode.wire's.
+
+    `as_lines` asks for one row per line and nothing else.
+    """
 
     low: int
     high: int
     limit: int
     consistency: int
+    as_lines: bool = False
 
 
 def parse_write(headers: Headers, body: bytes, schema: Schema, rows_max: int) -> WriteRequest:
@@ -78,7 +82,8 @@ def parse_read(headers: Headers, body: bytes, schema: Schema) -> ReadRequest:
     high = key_from_json(need(ends, "high"), "high", schema.key)
     if low > high:
         raise ApiError("bad_range", f"low {low} is greater than high {high}; both ends are inclusive")
-    return ReadRequest(low, high, _limit(present), _choice(present, "consistency", _CONSISTENCY, LINEARIZABLE))
+    consistency = _choice(present, "consistency", _CONSISTENCY, LINEARIZABLE)
+    return ReadRequest(low, high, _limit(present), consistency, wanted_as_lines(headers))
 
 
 def parse_update(headers: Headers, body: bytes, schema: Schema) -> Update:
@@ -92,6 +97,18 @@ def parse_delete(headers: Headers, body: bytes, schema: Schema) -> Delete:
     """Return which row is to go."""
     present = fields(decode_object(headers, body), schema.key)
     return Delete(key_from_json(need(present, schema.key), schema.key))
+
+
+def on_conflict_of(headers: Headers) -> int:
+    """Return what a /write of lines says about ids that exist already, in its header On-Conflict.
+
+    Raises ApiError `bad_on_conflict`, or `bad_idempotency_key` since one key cannot stand for many changes.
+    """
+    if headers.get(b"idempotency-key") is not None:
+        text = "an Idempotency-Key cannot go with lines of rows; send them again with On-Conflict: ignore"
+        raise ApiError("bad_idempotency_key", text)
+    given = headers.get(b"on-conflict")
+    return _choice({"on_conflict": given and given.decode("latin-1")}, "on_conflict", _ON_CONFLICT, ON_CONFLICT_ERROR)
 
 
 def keyed(headers: Headers, operation: Change) -> Change:

@@ -1,0 +1,84 @@
+"""Rows as lines of JSON, one object per line (NDJSON, application/x-ndjson), in pieces as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from dbnode.errors import ApiError
+from dbnode.jsonhttp import Headers
+from dbnode.schema import Schema, row_from_object
+from dbnode.wire import Row
+
+NDJSON = b"application/x-ndjson"
+#: The longest line, in bytes; as long as the largest change that one shard takes at once.
+LINE_BYTES_MAX = 1 << 20
+#: How much of a line that is no JSON an error shows.
+_SHOWN_CHARACTERS_MAX = 80
+
+_decode = msgspec.json.Decoder().decode
+
+
+def sent_as_lines(headers: Headers) -> bool:
+    """Return whether a request says that its body is lines of JSON."""
+    content_type = headers.get(b"content-type")
+    return content_type is not None and _media_type(content_type) == NDJSON
+
+
+def wanted_as_lines(headers: Headers) -> bool:
+    """Return whether a request asks for lines of JSON; anything else that it accepts is taken for JSON."""
+    accept = headers.get(b"accept")
+    return accept is not None and NDJSON in map(_media_type, accept.split(b","))
+
+
+class RowLines:
+    """The rows in a body that comes piece by piece. `line` is the number of the last whole line, counted from 1."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._rest = b""
+        self.line = 0
+
+    def rows(self, piece: bytes) -> list[Row]:
+        """Return the rows that this piece completes; empty lines are none.
+
+        Raises ApiError that names the line: `bad_json`, `line_too_long` (413), or as dbnode.schema.row_from_object.
+        """
+        lines = piece.split(b"\n")
+        lines[0] = self._rest + lines[0]
+        self._rest = lines.pop()
+        if len(self._rest) > LINE_BYTES_MAX:
+            raise ApiError(
+                "line_too_long",
+                f"line {self.line + 1} is longer than {LINE_BYTES_MAX} bytes; a line is one row",
+                status=413,
+            )
+        return self._decoded(lines)
+
+    def last(self) -> list[Row]:
+        """Return the row of a last line that no newline ended, if there is one; errors as in `rows`."""
+        rest, self._rest = self._rest, b""
+        return self._decoded([rest]) if rest else []
+
+    def _decoded(self, lines: Sequence[bytes]) -> list[Row]:
+        rows = []
+        for line in lines:
+            self.line += 1
+            if line and not line.isspace():
+                rows.append(row_from_object(self._schema, self._value(line), f"line {self.line}"))
+        return rows
+
+    def _value(self, line: bytes) -> object:
+        try:
+            return _decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            shown = line.decode(errors="replace").strip()
+            if len(shown) > _SHOWN_CHARACTERS_MAX:
+                shown = shown[:_SHOWN_CHARACTERS_MAX] + "…"
+            text = f"line {self.line} is not JSON ({error}): {shown!r}; each line must be one JSON object"
+            raise ApiError("bad_json", text) from None
+
+
+def _media_type(value: bytes) -> bytes:
+    return value.partition(b";")[0].strip().lower()
