@@ -14,18 +14,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, execute, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from dbnode.digest import rows_digest
-from dbnode.schema import INT64_MAX, INT64_MIN
-from dbnode.snapshot import RowsDigest
-from dbnode.sqlite import SqliteStore
-from dbnode.testing.clients import KEYS, Client, Target
-from dbnode.testing.process_cluster import SCHEMA, ProcessCluster
-from dbnode.testing.writer import Violation, Writer
-from dbnode.wire import Row
-from raftlog.testing.linearizability import check
+from dbnode.testing.clients import Client, Target
+from dbnode.testing.process_cluster import ProcessCluster
+from dbnode.testing.verdict import judge_history, judge_rows
+from dbnode.testing.writer import Writer
 
 GROUP_IDS = (1, 2)
 HOT_CLIENTS = 2
@@ -135,41 +130,7 @@ class KillLoop:
     def _judge(self) -> None:
         for target in self._targets:
             self.happened["operations on shared keys"] += len(target.history)
-            wrong = check(target.history)
-            if wrong:
-                raise Violation(f"group {target.group_id}: not linearizable, or undecided: {wrong}")
+            judge_history(f"group {target.group_id}", target.history)
         for group_id in GROUP_IDS:
-            self._judge_rows(group_id)
-
-    def _judge_rows(self, group_id: int) -> None:
-        files = [self._cluster.store_file(name, group_id) for name in self._cluster.names]
-        contents = [_content(path) for path in files]
-        if len({(digest.row_count, digest.digest) for digest, _ in contents}) != 1:
-            raise Violation(f"group {group_id}: replicas differ: {[digest for digest, _ in contents]}")
-        found = {row[0]: row[1] for row in contents[0][1] if row[0] not in KEYS}
-        for writer in self._writers[group_id]:
-            for id_, value in writer.certain.items():
-                if found.pop(id_, None) != value:
-                    raise Violation(f"group {group_id}: row {id_} must be {value!r}")
-            for id_, values in writer.doubtful.items():
-                if found.pop(id_, None) not in values:
-                    raise Violation(f"group {group_id}: row {id_} must be one of {values!r}")
-        if found:
-            raise Violation(f"group {group_id}: rows that nobody wrote: {found}")
-        self.happened["rows in the end"] += contents[0][0].row_count
-
-
-def _content(path: Path) -> tuple[RowsDigest, list[Row]]:
-    """Return what a stopped server's store holds."""
-    store = SqliteStore(path, SCHEMA, execute)
-    store.open()
-    digests: list[RowsDigest] = []
-    _ = Deferred.fromCoroutine(rows_digest(store)).addCallback(digests.append)
-    page = store.scan(INT64_MIN, INT64_MAX, 0, 0)
-    rows: list[Row] = []
-    if isinstance(page, Deferred):
-        _ = page.addCallback(lambda page: rows.extend(page.rows))
-    else:
-        rows.extend(page.rows)
-    _ = store.close()
-    return digests[0], rows
+            files = [self._cluster.store_file(name, group_id) for name in self._cluster.names]
+            self.happened["rows in the end"] += judge_rows(f"group {group_id}", files, self._writers[group_id])

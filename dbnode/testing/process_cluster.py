@@ -16,9 +16,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.web.client import Agent, HTTPConnectionPool
 
-from dbnode.client import ReadChannel, Requests, SessionOptions, ShardSession, Unanswered
+from dbnode.client import SessionOptions, ShardSession, Unanswered
 from dbnode.client.control import Control
 from dbnode.schema import Schema
+from dbnode.testing.link_client import LinkClient
+from dbnode.testing.networks import Dial, Loopback, Network
 from dbnode.testing.server_process import PATIENCE_SECONDS, TWISTD, ServerProcess
 from dbnode.wire import (
     Endpoint,
@@ -28,15 +30,12 @@ from dbnode.wire import (
     ServerFile,
     Status,
     Statuses,
-    decode_items,
-    encode_items,
 )
-from raftlog.link import Connection, Identity
-from raftlog.link.links import Links
 
 SCHEMA = Schema(("id", "value"), ("Number", "String"))
 _CLUSTER = "processes"
 _SECRET = b"the secret of a test"
+_LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.05
 _STATUS_SECONDS = 2.0
 
@@ -44,7 +43,7 @@ _STATUS_SECONDS = 2.0
 class ProcessCluster:
     """Servers named in `names`, below `directory`; each of `group_ids` has a voter on every one of them.
 
-    `program` is what each interpreter runs, see dbnode.testing.server_process.
+    `program` is what each interpreter runs, see dbnode.testing.server_process; `network` is where they live, opened.
     """
 
     def __init__(
@@ -55,6 +54,7 @@ class ProcessCluster:
         names: Sequence[str] = ("Server0", "Server1", "Server2"),
         group_ids: Sequence[int] = (1,),
         program: Sequence[str] = TWISTD,
+        network: Network | None = None,
     ) -> None:
         self._reactor = reactor
         self._directory = directory
@@ -63,16 +63,24 @@ class ProcessCluster:
         self.group_ids = list(group_ids)
         secret_file = directory / "secret"
         self._secret_file = secret_file
-        common = ["--cluster-id", _CLUSTER, "--secret-file", str(secret_file)]
-        self.servers = {
-            name: ServerProcess(reactor, directory / name, ["--name", name, *common], program) for name in names
-        }
+        self._network = network or Loopback()
+        self.servers = {name: self._server(name, program) for name in names}
         self._endpoints: dict[str, ServerFile] = {}
-        self._clients = 0
-        identity = Identity(_CLUSTER, "balancer", "client", f"{rng.getrandbits(64):x}")
-        self.links = Links(reactor, identity, _SECRET, encode_items, decode_items, self._receive, rng=rng)
-        self.requests = Requests(reactor, self.links)
-        self.reads = ReadChannel(reactor, self.requests, rng)
+        self._clients: list[LinkClient] = []
+        own = self._new_client("client", None)
+        self.requests, self.reads, self._own = own.requests, own.reads, own
+
+    def _server(self, name: str, program: Sequence[str]) -> ServerProcess:
+        network = self._network
+        options = ["--name", name, "--cluster-id", _CLUSTER, "--secret-file", str(self._secret_file)]
+        if network.interface(name) != _LOOPBACK:
+            options += [f"--{what}=tcp:0:interface={network.interface(name)}" for what in ("http", "link")]
+        return ServerProcess(self._reactor, self._directory / name, options, program, network.command(name))
+
+    def _new_client(self, name: str, dial: Dial | None) -> LinkClient:
+        client = LinkClient(self._reactor, self._rng, _CLUSTER, name, _SECRET, dial)
+        self._clients.append(client)
+        return client
 
     async def start(self) -> None:
         """Start every server, tell each what to hold, and wait until every group has a leader."""
@@ -83,29 +91,24 @@ class ProcessCluster:
         for name, server in self.servers.items():
             self._endpoints[name] = await server.serving()
         await self._configure()
-        for name, found in self._endpoints.items():
-            assert found.link is not None
-            self.links.set_peer(name, found.link)
-        self.links.watch(lambda name, lane: None, self.requests.dropped)
-        self.links.startService()
+        self._own.start(self._links_of_servers())
         for group_id in self.group_ids:
             await self.leader(group_id)
 
     async def stop(self) -> None:
         """Stop the client, and every server in order."""
-        await self._stop_client()
+        await self._stop_clients()
         await gatherResults([Deferred.fromCoroutine(server.stop()) for server in self.servers.values()])
 
     async def kill_all(self) -> None:
         """Leave nothing behind, at whatever moment."""
         for server in self.servers.values():
             await server.kill()
-        await self._stop_client()
+        await self._stop_clients()
 
-    async def _stop_client(self) -> None:
-        if self.links.running:
-            self.requests.stop()
-            await self.links.stopService()
+    async def _stop_clients(self) -> None:
+        for client in self._clients:
+            await client.stop()
 
     async def start_again(self, name: str) -> None:
         """Start a server that was killed; returns once it serves, on the ports it had."""
@@ -116,11 +119,19 @@ class ProcessCluster:
     async def _configure(self) -> None:
         pool = HTTPConnectionPool(self._reactor, persistent=False)
         control = Control(self._reactor, HTTPClient(Agent(self._reactor, pool=pool)), _SECRET)
-        links = {name: found.link for name, found in self._endpoints.items() if found.link is not None}
         groups = [self._group(group_id) for group_id in self.group_ids]
         for name, found in self._endpoints.items():
+            links = await self._ways(name)
             told = ManagedConfig(_CLUSTER, 1, name, groups, links, found.incarnation)
             await control.configure(found.http, SCHEMA.to_json(), told, PATIENCE_SECONDS)
+
+    def _links_of_servers(self) -> dict[str, Endpoint]:
+        return {name: found.link for name, found in self._endpoints.items() if found.link is not None}
+
+    async def _ways(self, source: str) -> dict[str, Endpoint]:
+        """Return at which addresses a server or client reaches the servers."""
+        listening = self._links_of_servers()
+        return {name: await self._network.way(source, name, endpoint) for name, endpoint in listening.items()}
 
     def _group(self, group_id: int) -> GroupConfig:
         replicas = {group_id * 10 + place: name for place, name in enumerate(self.names)}
@@ -131,17 +142,14 @@ class ProcessCluster:
     # ---- what it is used for ----------------------------------------------------------------------------------
 
     def session(self, group_id: int, options: SessionOptions | None = None) -> ShardSession:
-        """Return a new client's session."""
-        self._clients += 1
-        return ShardSession(
-            self._reactor,
-            self.requests,
-            random.Random(self._rng.getrandbits(64)),
-            group_id=group_id,
-            client_name=f"client{self._clients}-{self._rng.getrandbits(64):x}",
-            servers=self.names,
-            options=options,
-        )
+        """Return a new session of the cluster's own client."""
+        return self._own.session(group_id, self.names, options)
+
+    async def client(self, name: str) -> LinkClient:
+        """Return a client that lives at that place of the network and dials the servers from there."""
+        client = self._new_client(name, self._network.dial(name))
+        client.start(await self._ways(name))
+        return client
 
     async def status(self, name: str, group_id: int) -> ReplicaStatus | None:
         """Return what a server says of its replica, None if it does not answer."""
@@ -185,6 +193,3 @@ class ProcessCluster:
     def store_file(self, name: str, group_id: int) -> Path:
         """Return where a server's replica of a group keeps its rows."""
         return self.servers[name].directory / "shards" / f"{group_id}.sqlite"
-
-    def _receive(self, _: Connection, items: list[Any]) -> None:
-        self.requests.received(items)

@@ -29,15 +29,24 @@ _POLL_SECONDS = 0.01
 
 
 class ServerProcess:
-    """A server in `directory`, whose log is beside it. `arguments` follow `twistd dbnode`; `program`: see TWISTD."""
+    """A server in `directory`, whose log is beside it. `arguments` follow `twistd dbnode`; `program`: see TWISTD.
+
+    `wrapper` is a command that becomes the one that is put behind it, as `nice` does.
+    """
 
     def __init__(
-        self, reactor: Any, directory: Path, arguments: Sequence[str], program: Sequence[str] = TWISTD
+        self,
+        reactor: Any,
+        directory: Path,
+        arguments: Sequence[str],
+        program: Sequence[str] = TWISTD,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self._reactor = reactor
         self.directory = directory
         self.log = directory.with_name(directory.name + ".log")
-        self._command = [sys.executable, *program, "--nodaemon", "--pidfile=", "dbnode", "--data-dir", str(directory)]
+        self._command = [*wrapper, sys.executable, *program, "--nodaemon", "--pidfile="]
+        self._command += ["dbnode", "--data-dir", str(directory)]
         self._command += arguments
         self._exit: _Exit | None = None
 
@@ -53,7 +62,7 @@ class ServerProcess:
         environment = {name: value for name, value in os.environ.items() if name not in ("PORT", "PYTHONWARNINGS")}
         with self.log.open("ab") as output, open(os.devnull, "rb") as nothing:
             descriptors = {0: nothing.fileno(), 1: output.fileno(), 2: output.fileno()}
-            self._reactor.spawnProcess(self._exit, sys.executable, self._command, environment, childFDs=descriptors)
+            self._reactor.spawnProcess(self._exit, self._command[0], self._command, environment, childFDs=descriptors)
 
     async def serving(self) -> ServerFile:
         """Wait until it serves; return where. Raises AssertionError with its log if it ends before."""
