@@ -27,6 +27,13 @@ class ServerSpec(msgspec.Struct, frozen=True):
     incarnation: str = ""
 
 
+class LaunchTimes(msgspec.Struct, frozen=True):
+    """How long a server may take until it answers, and until it has stopped by itself."""
+
+    start_seconds: float = 30.0
+    stop_seconds: float = 10.0
+
+
 class LaunchFailed(Exception):
     """A server could not be started or stopped; the text says why and shows the end of its log."""
 
@@ -36,7 +43,13 @@ class LostHome(LaunchFailed):
 
 
 class Launcher(Protocol):
-    """Starts and stops servers. Homes are unique names; every method may be repeated."""
+    """Starts and stops servers. Homes are unique names; every method may be repeated, between `open` and `close`."""
+
+    def open(self) -> Deferred[None]:
+        """Find what is needed to start servers. Fails with LaunchFailed if that is not there; nothing is left then."""
+
+    def close(self) -> Deferred[None]:
+        """Let go of it, and watch no more; servers that run stay."""
 
     def start(self, spec: ServerSpec) -> Deferred[ServerFile]:
         """Make a server run, or find it running; fires once it answers a heartbeat.

@@ -84,6 +84,14 @@ class MemoryLauncher:
 
     # ---- Launcher ---------------------------------------------------------------------------------------------
 
+    def open(self) -> Deferred[None]:
+        """See Launcher.open."""
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        """See Launcher.close."""
+        return succeed(None)
+
     def start(self, spec: ServerSpec) -> Deferred[ServerFile]:
         """See Launcher.start."""
         return Deferred.fromCoroutine(self._start(spec))

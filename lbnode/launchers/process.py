@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from dbnode.client.control import ControlFailed
 from dbnode.wire import Endpoint, ServerFile
-from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
+from lbnode.launchers import LaunchFailed, LaunchTimes, LostHome, ServerSpec
 from lbnode.launchers.exits import Exits
 from lbnode.launchers.processes import Process, with_argument
 
@@ -38,13 +38,6 @@ _LOG_LINES = 12
 
 #: How often a file or a process is looked at while we wait for it.
 _POLL_SECONDS = 0.05
-
-
-class LaunchTimes(msgspec.Struct, frozen=True):
-    """How long a server may take until it answers, and until it has stopped by itself."""
-
-    start_seconds: float = 30.0
-    stop_seconds: float = 10.0
 
 
 class _Exit(ProcessProtocol):
@@ -86,6 +79,15 @@ class ProcessLauncher:
         self._times = times
         self._ended: Callable[[str], None] = lambda home: None
         self._exits = Exits(readers, lambda home: self._ended(home))
+
+    def open(self) -> Deferred[None]:
+        """See Launcher.open: a process needs nothing that a balancer has not."""
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        """See Launcher.close."""
+        self._exits.stop()
+        return succeed(None)
 
     def start(self, spec: ServerSpec) -> Deferred[ServerFile]:
         """See Launcher.start."""

@@ -98,6 +98,14 @@ class FusedLauncher:
         self._launcher = launcher
         self._fuse = fuse
 
+    def open(self) -> Deferred[None]:
+        """See Launcher.open."""
+        return self._launcher.open()
+
+    def close(self) -> Deferred[None]:
+        """See Launcher.close."""
+        return self._launcher.close()
+
     def start(self, spec: ServerSpec) -> Deferred[ServerFile]:
         """See Launcher.start."""
         return Deferred.fromCoroutine(self._fused(lambda: self._launcher.start(spec)))

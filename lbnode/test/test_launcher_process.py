@@ -20,8 +20,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from dbnode.client.control import Control
 from dbnode.wire import Endpoint, ServerFile
-from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
-from lbnode.launchers.process import LaunchTimes, ProcessLauncher
+from lbnode.launchers import LaunchFailed, LaunchTimes, LostHome, ServerSpec
+from lbnode.launchers.process import ProcessLauncher
 from lbnode.launchers.processes import Process, started_at, with_argument
 from lbnode.test.launcher_contract import SPEC, LauncherContract, who
 
