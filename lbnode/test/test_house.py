@@ -84,6 +84,12 @@ class ArrowTests(SynchronousTestCase):
             inside = {n for n in imports(path) if under(n, ("dbnode",)) and n != "dbnode" and not under(n, PUBLISHED)}
             self.assertEqual(inside, set(), path)
 
+    def test_only_their_launcher_knows_containers(self) -> None:
+        """The Docker SDK blocks, so nobody imports it but the modules whose callers know that."""
+        for path in (path for package in ("raftlog", "dbnode", "lbnode") for path in sources(package)):
+            if not path.match("lbnode/launchers/docker*.py"):
+                self.assertNotIn("docker", {name.split(".")[0] for name in imports(path)}, path)
+
     def test_core_is_pure(self) -> None:
         """The core imports neither Twisted nor anything that reads a clock, a socket, a thread or a file."""
         for name in CORE:
