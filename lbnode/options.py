@@ -17,9 +17,14 @@ from lbnode.ring import SLOTS, VIRTUAL_SERVERS
 COURSE_NAMES: dict[str, tuple[str, ...]] = {
     "port": ("PORT",),
     "server-number": ("SERVER_NUMBER",),
+    "server-image": ("SERVER_IMAGE",),
+    "network": ("NETWORK_MODE",),
     "slots": ("NUM_SLOTS", "HASH_MODULO"),
     "virtual-servers": ("NUM_VIRT_SERV",),
 }
+
+
+_UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def _positive(text: str) -> int:
@@ -43,6 +48,28 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _launcher(text: str) -> str:
+    if text not in ("process", "docker"):
+        raise ValueError(f"{text} is no launcher; it is process or docker")
+    return text
+
+
+def _memory_bytes(text: str) -> int:
+    """Return bytes from a number with k, m or g; below 64 MiB no server would start."""
+    number, unit = (text[:-1], text[-1]) if text[-1:].lower() in _UNITS else (text, "b")
+    amount = int(number) * _UNITS[unit.lower()]
+    if amount < 64 << 20:
+        raise ValueError(f"{text} is less than the 64m that a server needs")
+    return amount
+
+
+def _processors(text: str) -> float:
+    number = float(text)
+    if not 0.01 <= number < float("inf"):
+        raise ValueError(f"{text} is not a number of processors from 0.01")
+    return number
+
+
 def _endpoint(text: str) -> str:
     """Return the description of a server endpoint; a bare number is a port on the loopback."""
     return f"tcp:{_port_number(text)}:interface=127.0.0.1" if text.isdecimal() else text
@@ -60,6 +87,18 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("data-dir", "d", "data", "Directory of the catalog, the cluster's secret and the servers", str),
     ("auto-init", None, None, "Make a table if there is none: 'default', or a FILE with the body of an /init", str),
     ("server-number", None, None, "With --auto-init default: so many servers, placed by the balancer", _positive),
+    (
+        "launcher",
+        None,
+        "process",
+        "What servers are: process (of this machine) or docker (containers)",
+        _launcher,
+    ),
+    ("server-image", None, "shardlb-server", "Containers: their image", str),
+    ("network", None, "", "Containers: a network of the engine to use, instead of one of the cluster's own", str),
+    ("project", None, "shardlb", "Containers: a label for all that is made, to find it by", str),
+    ("server-memory", None, None, "Containers: most memory of each, as 512m or 2g", _memory_bytes),
+    ("server-cpus", None, None, "Containers: most processors of each, as 0.5", _processors),
     ("slots", None, SLOTS, "Slots of each shard's ring of readers", _positive),
     ("virtual-servers", None, VIRTUAL_SERVERS, "Places of each server on a ring", _positive),
     ("deadline", None, 10.0, "Seconds for which a request is held while its shard cannot serve it", _seconds),

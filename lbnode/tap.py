@@ -35,8 +35,9 @@ from lbnode.default_table import default_table
 from lbnode.first_steps import first_steps
 from lbnode.fleet import FleetTimes
 from lbnode.initialise import InitTimes
-from lbnode.launchers.process import LaunchTimes, ProcessLauncher
-from lbnode.options import COURSE_NAMES, BalancerOptions
+from lbnode.launchers import Launcher, LaunchFailed
+from lbnode.launching import launcher_of
+from lbnode.options import BalancerOptions
 from lbnode.rebuild import homes_below, rebuild
 from lbnode.resizing import ResizeTimes
 from lbnode.router import RouterOptions
@@ -81,6 +82,7 @@ class BalancerProcess(Service):
         self._data = DataDirectory(Path(options["data-dir"]))
         self._pool = _connection_pool(reactor)
         self._wal: Wal | None = None
+        self._launcher: Launcher | None = None
         self._balancer: Balancer | None = None
         self._site: JsonSite | None = None
         self._port: IListeningPort | None = None
@@ -101,7 +103,7 @@ class BalancerProcess(Service):
     async def _start_or_die(self) -> None:
         try:
             await self._start()
-        except (DirectoryUnusable, WalError, LostData, CannotListenError, ApiError) as error:
+        except (DirectoryUnusable, WalError, LostData, LaunchFailed, CannotListenError, ApiError) as error:
             self._die(f"cannot start: {error}")
         except (OSError, msgspec.MsgspecError) as error:
             self._die(f"cannot start with {self._data.path}: {error}")
@@ -119,7 +121,11 @@ class BalancerProcess(Service):
             self._data.keep_rebuilt(rebuilt.catalog, rebuilt.secret)
             self._log.warn("the catalog was put together from what the servers know")
         cluster_id = self._data.cluster_id(secrets.token_hex(8))
-        self._balancer = balancer = self._put_together(cluster_id)
+        secret = self._data.secret(secrets.token_hex(32))
+        control = Control(self._reactor, HTTPClient(Agent(self._reactor, pool=self._pool)), secret)
+        self._launcher = launcher_of(self._reactor, options, self._data.servers, cluster_id, secret, control.heartbeat)
+        await self._launcher.open()
+        self._balancer = balancer = self._put_together(cluster_id, secret, control, self._launcher)
         await balancer.open(cluster_id)
         self._data.forget_rebuilt()
         limits = Limits(body_bytes_max=options["body-bytes-max"], connections_max=options["connections-max"])
@@ -141,12 +147,10 @@ class BalancerProcess(Service):
             self._die(f"cannot start: --port {description} is no endpoint to listen at: {error}")
         return port
 
-    def _put_together(self, cluster_id: str) -> Balancer:
+    def _put_together(self, cluster_id: str, secret: bytes, control: Control, launcher: Launcher) -> Balancer:
         reactor, options = self._reactor, self._options
         rng = random.Random(secrets.randbits(64))
         incarnation = secrets.token_hex(8)
-        secret = self._data.secret(secrets.token_hex(32))
-        control = Control(reactor, HTTPClient(Agent(reactor, pool=self._pool)), secret)
         self._wal, recovered = open_wal(
             self._data.catalog / "log", call_from_thread=reactor.callFromThread, on_fatal=self._disk_failed
         )
@@ -163,16 +167,7 @@ class BalancerProcess(Service):
             wal=self._wal,
             recovered=recovered,
             links_of=links_of,
-            launcher=ProcessLauncher(
-                reactor,
-                reactor,
-                reactor,
-                self._data.servers,
-                secret,
-                control.heartbeat,
-                _servers_environment(),
-                LaunchTimes(start_seconds=options["start-deadline"]),
-            ),
+            launcher=launcher,
             control=control,
             fatal=self._failed,
             restored=self._data.rebuilt(),
@@ -208,6 +203,8 @@ class BalancerProcess(Service):
             await self._last_answers(self._site)
         if self._balancer is not None:
             await self._balancer.stop()
+        if self._launcher is not None:
+            await self._launcher.close()
         if self._wal is not None:
             self._wal.close()
         await self._pool.closeCachedConnections()
@@ -276,18 +273,6 @@ def _first_table(options: BalancerOptions) -> InitRequest | None:
     else:
         body = Path(options["auto-init"]).read_bytes()
     return parse_init({}, body, InitLimits())
-
-
-def _servers_environment() -> dict[str, str]:
-    """Return this process's environment without what it says about options: those are the balancer's own."""
-    options = {name for names in COURSE_NAMES.values() for name in names} | {
-        "SERVER_NAME",
-        "SERVER_ID",
-        "SERVER_SCHEMA",
-    }
-    return {
-        name: value for name, value in os.environ.items() if name not in options and not name.startswith("SHARDLB_")
-    }
 
 
 def _raise_open_files_limit() -> None:

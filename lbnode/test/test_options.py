@@ -16,6 +16,12 @@ OPTIONS = {
     "data-dir": ("data", "/srv/table", "/srv/table"),
     "auto-init": (None, "default", "default"),
     "server-number": (None, "4", 4),
+    "launcher": ("process", "docker", "docker"),
+    "server-image": ("shardlb-server", "mine", "mine"),
+    "network": ("", "net1", "net1"),
+    "project": ("shardlb", "two", "two"),
+    "server-memory": (None, "512M", 512 << 20),
+    "server-cpus": (None, "1.5", 1.5),
     "slots": (512, "64", 64),
     "virtual-servers": (160, "9", 9),
     "deadline": (10.0, "2.5", 2.5),
@@ -70,8 +76,10 @@ class OptionsTests(SynchronousTestCase):
     def test_names_of_the_course(self) -> None:
         """The names of the course's projects work as well; ours win."""
         options = parsed(NUM_SLOTS="256", NUM_VIRT_SERV="9", PORT="5001", SERVER_NUMBER="3")
+        containers = parsed(SERVER_IMAGE="shard", NETWORK_MODE="net1")
 
         self.assertEqual((options["slots"], options["virtual-servers"], options["server-number"]), (256, 9, 3))
+        self.assertEqual((containers["server-image"], containers["network"]), ("shard", "net1"))
         self.assertEqual(options["port"], "tcp:5001:interface=127.0.0.1")
         self.assertEqual(parsed(HASH_MODULO="128")["slots"], 128)
         self.assertEqual(parsed(HASH_MODULO="128", SHARDLB_SLOTS="64")["slots"], 64)
@@ -88,6 +96,10 @@ class OptionsTests(SynchronousTestCase):
             ("deadline", "inf"),
             ("port", "70000"),
             ("rows-max", "x"),
+            ("launcher", "podman"),
+            ("server-memory", "10m"),
+            ("server-memory", "much"),
+            ("server-cpus", "0"),
             ("body-bytes-max", "100000000"),
         ):
             self.assertRaises(usage.UsageError, parsed, f"--{name}", text)

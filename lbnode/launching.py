@@ -1,0 +1,67 @@
+"""The launcher that the options ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dbnode.wire import Endpoint
+from lbnode.launchers import Launcher, LaunchTimes
+from lbnode.launchers.process import ProcessLauncher
+from lbnode.options import COURSE_NAMES, BalancerOptions
+
+
+def launcher_of(
+    reactor: Any,
+    options: BalancerOptions,
+    directory: Path,
+    cluster_id: str,
+    secret: bytes,
+    heartbeat: Callable[[Endpoint, float], Awaitable[None]],
+) -> Launcher:
+    """Return the launcher of a cluster's servers; `directory` is for those that are processes of this machine."""
+    times = LaunchTimes(start_seconds=options["start-deadline"])
+    if options["launcher"] == "docker":
+        return _docker(reactor, options, cluster_id, secret, heartbeat, times)
+    environment = servers_environment(os.environ)
+    return ProcessLauncher(reactor, reactor, reactor, directory, secret, heartbeat, environment, times)
+
+
+def _docker(
+    reactor: Any,
+    options: BalancerOptions,
+    cluster_id: str,
+    secret: bytes,
+    heartbeat: Callable[[Endpoint, float], Awaitable[None]],
+    times: LaunchTimes,
+) -> Launcher:
+    # Whoever has processes needs none of this, and it takes a third of a second to import.
+    from lbnode.launchers.docker import THREADS_MAX, DockerLauncher
+    from lbnode.launchers.docker_containers import Containers, connect_to_engine
+    from lbnode.launchers.docker_names import DockerSettings
+    from lbnode.launchers.docker_network import own_container_id
+
+    settings = DockerSettings(
+        image=options["server-image"],
+        network=options["network"],
+        project=options["project"],
+        memory_bytes=options["server-memory"],
+        cpus=options["server-cpus"],
+    )
+    containers = Containers(
+        lambda: connect_to_engine(os.environ, THREADS_MAX), cluster_id, secret, settings, own_container_id()
+    )
+    return DockerLauncher(reactor, containers, cluster_id, heartbeat, lambda: datetime.now(UTC).timestamp(), times)
+
+
+def servers_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return a process's environment without what it says about options: those are the balancer's own."""
+    options = {name for names in COURSE_NAMES.values() for name in names} | {
+        "SERVER_NAME",
+        "SERVER_ID",
+        "SERVER_SCHEMA",
+    }
+    return {name: value for name, value in own.items() if name not in options and not name.startswith("SHARDLB_")}
