@@ -22,6 +22,8 @@ from benchmarks.process import StartError
 from benchmarks.report import Bars, good, show, to_json
 from benchmarks.run import CeilingError, Options
 from benchmarks.session import hold_session
+from benchmarks.suite import cli as suite
+from benchmarks.suite.catalog import EXPERIMENTS
 from benchmarks.workloads import A_1, WORKLOADS, LayoutError, TableFullError
 
 #: What stops a session without being a bug of the bench.
@@ -44,12 +46,17 @@ Exit status: 0 if every request succeeded and all replicas are identical and hol
 A server that --kill ends stays away while the rest of the run goes on. Then it is started again by hand, with
   twistd --nodaemon --pidfile= dbnode --data-dir=ITS_DATA_DIRECTORY
 unless the balancer has done so by itself, and its replicas are verified like all others.
-"""
+
+Experiments, each with options of its own (bin/bench EXPERIMENT --help):
+""" + "".join(f"  {one.name:14}{one.title}\n" for one in EXPERIMENTS.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Hold a session and exit."""
-    options, json = parse(arguments)
+    """Hold a session, or do an experiment of the suite, and exit."""
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    if typed and typed[0] in EXPERIMENTS:
+        suite.main(typed)
+    options, json = parse(typed)
     hold = _tour if options.workload == tour.NAME else _hold
     react(until_interrupted, (lambda reactor: hold(reactor, options, json),))
 

@@ -5,12 +5,15 @@ beforehand, an answer is parsed once and judged by one call, and nothing else ha
 progress are looked at by one timer, not one per request; so a deadline may strike late by that timer's interval.
 
 A request that was sent and not answered has an unknown outcome and is never sent again here: it may have been done.
+An operation may have a second request, which follows the answer to the first on the same connection; its latency is
+that of both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -28,6 +31,10 @@ Check: TypeAlias = Callable[[int, int, bytes], Failed | None]
 #: Gets the number of requests that are over, a few times a second.
 Watch: TypeAlias = Callable[[int], None]
 
+#: Gets the index of a request whose answer was right; returns the second request of the same operation, if it has one
+#: and this answer was to the first.
+Follow: TypeAlias = Callable[[int], bytes | None]
+
 #: How often deadlines and progress are looked at.
 _SWEEP_SECONDS = 0.05
 #: How long a worker waits after a refused connection; a server that is starting needs longer than this anyway.
@@ -37,10 +44,14 @@ _IDLE = -1
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests to send, each a whole HTTP request, and what judges their answers."""
+    """Requests to send, each a whole HTTP request, and what judges their answers.
+
+    Each is looked up once, when it is sent, in the order of sending.
+    """
 
     requests: Sequence[bytes]
     check: Check
+    follow: Follow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,10 @@ class Clocks:
 
 
 class ClosedLoop:
-    """Sends a load once, each worker the next request as soon as its last one is answered."""
+    """Sends a load once, each worker the next request as soon as its last one is answered.
+
+    After `seconds_max` it begins no further request; the measurement has those that were begun.
+    """
 
     _log = Logger()
 
@@ -66,19 +80,23 @@ class ClosedLoop:
         concurrency: int,
         deadline_seconds: float,
         watch: Watch,
+        seconds_max: float = inf,
     ) -> None:
         self._reactor = reactor
         self._endpoint = endpoint
         self._requests = load.requests
         self._check = load.check
+        self._follow = load.follow
         self._clock = clocks.wall
         self._cpu = clocks.cpu
         self._concurrency = concurrency
         self._deadline_seconds = deadline_seconds
         self._watch = watch
+        self._seconds_max = seconds_max
         self._factory = _WorkerFactory(self)
-        #: The next request to send; grows to the number of requests.
+        #: The next request to send; grows to `_end`, the number of requests unless time ends the run earlier.
         self._next = 0
+        self._end = len(load.requests)
         #: Requests that are over, well or not; the run ends when all are.
         self._over = 0
         self._latencies = new_times(len(load.requests))
@@ -116,6 +134,10 @@ class ClosedLoop:
         worker.index = _IDLE
         failed = self._check(index, response.status, response.body)
         if failed is None:
+            if self._follow is not None and (second := self._follow(index)) is not None:
+                worker.index = index
+                worker.transport.write(second)
+                return
             self._latencies[index] = now - worker.sent_at
             self._finished[index] = now - self._started
         else:
@@ -146,7 +168,7 @@ class ClosedLoop:
 
     def _feed(self, worker: _Worker, now: float) -> None:
         index = self._next
-        if index == len(self._requests):
+        if index == self._end:
             worker.transport.loseConnection()
             return
         self._next = index + 1
@@ -155,7 +177,7 @@ class ClosedLoop:
         worker.transport.write(self._requests[index])
 
     def _connect(self, delay_seconds: float) -> None:
-        if self._next == len(self._requests):
+        if self._next == self._end:
             return
         attempt = deferLater(self._reactor, delay_seconds, self._endpoint.connect, self._factory)
         self._connecting.add(attempt)
@@ -165,7 +187,7 @@ class ClosedLoop:
         self._connecting.discard(attempt)
         if not isinstance(outcome, Failure) or isinstance(outcome.value, CancelledError):
             return
-        if self._next < len(self._requests):
+        if self._next < self._end:
             self._failures[self._next] = Failed("connection refused", "no")
             self._next += 1
             self._connect(_RETRY_SECONDS)
@@ -178,16 +200,24 @@ class ClosedLoop:
                 if worker.index != _IDLE and worker.sent_at < latest:
                     self.broken(worker, "deadline")
             self._watch(self._over)
+            if self._clock() - self._started >= self._seconds_max and self._next < self._end:
+                self._cut()
+
+    def _cut(self) -> None:
+        """Begin no further request, and end once those that were begun are over."""
+        self._end = self._next
+        if self._over == self._end:
+            self._finish()
 
     def _count(self) -> None:
         self._over += 1
-        if self._over == len(self._requests):
+        if self._over == self._end:
             self._finish()
 
     def _finish(self) -> None:
         self._result = Measurement(
-            latencies=self._latencies,
-            finished=self._finished,
+            latencies=self._latencies[: self._end],
+            finished=self._finished[: self._end],
             failures=self._failures,
             seconds=self._clock() - self._started,
             cpu_seconds=self._cpu() - self._cpu_started,

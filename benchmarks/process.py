@@ -52,6 +52,12 @@ class Child:
         """Return whether the process has started and not ended."""
         return self._protocol.running
 
+    @property
+    def pid(self) -> int:
+        """Return the process id. It must have been started."""
+        pid: int = self._protocol.transport.pid
+        return pid
+
     def kill(self) -> None:
         """End it without warning."""
         self._protocol.signal(signal.SIGKILL)
@@ -87,7 +93,7 @@ class Child:
 class _Exit(ProcessProtocol):
     """Knows whether its process runs."""
 
-    transport: IProcessTransport
+    transport: Any  # IProcessTransport, whose pid that interface does not promise
 
     def __init__(self) -> None:
         self.running = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from twisted.internet.task import deferLater
 
 from benchmarks.door import Door, UnexpectedAnswerError, UnreachableError
 from benchmarks.process import Child, StartError, answers, free_port
+from benchmarks.usage import Watched, descendants
 from benchmarks.workloads import Workload
 from dbnode.wire import Endpoint, ServerFile
 
@@ -57,9 +58,12 @@ class ServerProcess:
 
 
 class Cluster:
-    """A balancer at `door` and its servers, all in `directory`. `stop` ends every one of them."""
+    """A balancer at `door` and its servers, all in `directory`. `stop` ends every one of them.
 
-    def __init__(self, reactor: Any, directory: Path) -> None:
+    `arguments` are further ones of `twistd shardlb`.
+    """
+
+    def __init__(self, reactor: Any, directory: Path, arguments: Sequence[str] = ()) -> None:
         self._reactor = reactor
         self._directory = directory
         port = free_port()
@@ -71,6 +75,7 @@ class Cluster:
             f"tcp:{port}:interface=127.0.0.1",
             "--data-dir",
             str(directory / "data"),
+            *arguments,
         )
         self._restarted: list[Child] = []
 
@@ -103,6 +108,14 @@ class Cluster:
     def servers(self) -> list[ServerProcess]:
         """Return the servers that have a data directory, running or not."""
         return list(servers_below(self._directory))
+
+    def processes(self) -> list[Watched]:
+        """Return the balancer, its workers and the servers, with what each of them started."""
+        servers = {server.pid: server.name for server in self.servers() if server.alive}
+        found = [Watched(name, "servers", child) for pid, name in servers.items() for child in descendants(pid)]
+        taken = {watched.pid for watched in found}
+        balancer = [pid for pid in descendants(self._balancer.pid) if pid not in taken]
+        return [*(Watched("balancer", "balancer", pid) for pid in balancer), *found]
 
     def kill(self, name: str) -> None:
         """End a server without warning, as `kill -9` does."""

@@ -41,7 +41,8 @@ class Workload:
     """A cluster's layout: shards, and for each server those of which it holds a replica.
 
     One that is `grown` comes out of another by one /add, whose new servers name no shards: the balancer raises every
-    shard to `replicas` copies and places them as it likes.
+    shard to `replicas` copies and places them as it likes. `replicas` of another one are those that /init is told, 0
+    for the default.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Workload:
             "schema": {"columns": ["Stud_id", "Stud_name", "Stud_marks"], "dtypes": ["Number", "String", "String"]},
             "shards": _described(self.shards),
             "servers": self.servers,
+            **({"replicas": self.replicas} if self.replicas else {}),
         }
 
     def add_request(self) -> dict[str, Any] | None:
@@ -160,11 +162,12 @@ def draw_records(workload: Workload, rows: int, width: int, rng: Random, taken: 
             f"{workload.name} has {workload.capacity()} ids, of which {len(free)} are free: "
             f"{rows} rows do not fit; give a smaller --rows, or --spawn for a cluster of its own"
         )
-    return [Record(row_id, _name(width, rng), rng.randint(0, 100)) for row_id in rng.sample(free, rows)]
+    return make_records(rng.sample(free, rows), width, rng)
 
 
-def _name(width: int, rng: Random) -> str:
-    return rng.randbytes((width + 1) // 2).hex()[:width]
+def make_records(row_ids: Iterable[int], width: int, rng: Random) -> list[Record]:
+    """Return a record for each id, with names of `width` bytes."""
+    return [Record(row_id, rng.randbytes((width + 1) // 2).hex()[:width], rng.randint(0, 100)) for row_id in row_ids]
 
 
 def write_requests(records: Sequence[Record], host: str) -> list[bytes]:

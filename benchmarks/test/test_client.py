@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.client import Clocks, ClosedLoop, Load
+from benchmarks.client import Clocks, ClosedLoop, Follow, Load
 from benchmarks.constant import Constant
 from benchmarks.measure import Failed
 from benchmarks.test.memory import MemoryEndpoint, Recorder
@@ -35,7 +37,14 @@ class ConstantServer(Constant):
 class LoopCase(SynchronousTestCase):
     """Runs a loop of `count` requests over a memory endpoint and a clock."""
 
-    def begin(self, count: int, concurrency: int, server: type[Protocol] = Recorder) -> None:
+    def begin(
+        self,
+        count: int,
+        concurrency: int,
+        server: type[Protocol] = Recorder,
+        follow: Follow | None = None,
+        seconds_max: float = inf,
+    ) -> None:
         """Start the loop; its outcome appears in `done`."""
         self.clock = Clock()
         self.endpoint = MemoryEndpoint(server)
@@ -43,11 +52,12 @@ class LoopCase(SynchronousTestCase):
         loop = ClosedLoop(
             self.clock,
             self.endpoint,
-            Load([request(number) for number in range(count)], accept),
+            Load([request(number) for number in range(count)], accept, follow),
             Clocks(wall=self.clock.seconds, cpu=lambda: 0.0),
             concurrency=concurrency,
             deadline_seconds=10,
             watch=self.watched.append,
+            seconds_max=seconds_max,
         )
         self.done = loop.run()
         self.clock.advance(0)
@@ -180,3 +190,77 @@ class Failures(LoopCase):
             self.successResultOf(self.done).failures,
             {0: Failed("connection lost", "unknown"), 1: Failed("connection refused", "no")},
         )
+
+
+class Times(LoopCase):
+    def test_time_is_over(self) -> None:
+        """After its time a loop begins nothing more, waits for what it began, and measures that alone."""
+        self.begin(100, 2, seconds_max=1.0)
+        self.answer(0)
+        self.clock.advance(1.0)
+        self.answer(0)
+        self.assertNoResult(self.done)
+
+        self.answer(1)
+
+        measured = self.successResultOf(self.done)
+        self.assertEqual((len(measured.latencies), len(measured.finished), measured.failures), (3, 3, {}))
+
+    def test_nothing_outstanding(self) -> None:
+        """A loop whose time ends while nobody can connect ends with what was refused."""
+        self.clock = Clock()
+        self.endpoint = MemoryEndpoint()
+        self.endpoint.refuses = True
+        load = Load([request(number) for number in range(1000)], accept)
+        clocks = Clocks(wall=self.clock.seconds, cpu=lambda: 0.0)
+        loop = ClosedLoop(
+            self.clock,
+            self.endpoint,
+            load,
+            clocks,
+            concurrency=1,
+            deadline_seconds=9,
+            watch=lambda over: None,
+            seconds_max=0.5,
+        )
+        done = loop.run()
+
+        self.clock.pump([0.05] * 20)
+
+        measured = self.successResultOf(done)
+        self.assertEqual(len(measured.failures), len(measured.latencies))
+        self.assertLess(len(measured.latencies), 10)
+
+
+class Seconds(LoopCase):
+    def follow(self, index: int) -> bytes | None:
+        """Let request 0 be followed by a second one."""
+        self.asked = [*getattr(self, "asked", []), index]
+        return request(100) if index == 0 and self.asked.count(0) == 1 else None
+
+    def test_second_request(self) -> None:
+        """The second request of an operation follows on the same connection, and the latency is that of both."""
+        self.begin(2, 1, follow=self.follow)
+        self.clock.advance(0.25)
+        self.answer(0)
+        self.clock.advance(0.25)
+        self.answer(0)
+        self.answer(0)
+
+        measured = self.successResultOf(self.done)
+
+        self.assertEqual(list(measured.latencies), [0.5, 0.0])
+        self.assertEqual(
+            [line for line in self.recorder(0).received.split(b"\r\n") if line.startswith(b"POST")],
+            [b"POST /0 HTTP/1.1", b"POST /100 HTTP/1.1", b"POST /1 HTTP/1.1"],
+        )
+
+    def test_second_request_fails(self) -> None:
+        """An operation whose second request is refused has failed."""
+        self.begin(1, 1, follow=self.follow)
+        self.answer(0)
+        self.answer(0, b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
+
+        measured = self.successResultOf(self.done)
+
+        self.assertEqual(measured.failures, {0: Failed("503", "no")})

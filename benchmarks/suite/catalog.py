@@ -1,0 +1,138 @@
+"""All experiments by name: what they are about, their own options, and what runs them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from benchmarks.command import positive
+from benchmarks.suite.context import Context
+from benchmarks.suite.curves import batches, concurrency, consistency, replicas, shards, single, widths
+from benchmarks.suite.document import Point
+from benchmarks.suite.subjects import PEERS
+from benchmarks.suite.versus import versus_etcd
+
+Add: TypeAlias = Callable[[argparse.ArgumentParser], None]
+Run: TypeAlias = Callable[[Context, argparse.Namespace], Awaitable[list[Point]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment. `peers` are those that --peer may name; `defaults` differ from those of the common options."""
+
+    name: str
+    title: str
+    x_name: str
+    run: Run
+    add_options: Add = lambda parser: None
+    peers: tuple[str, ...] = ()
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return whole numbers from 1 on, given with commas between; for argparse."""
+    return tuple(positive(part) for part in text.split(","))
+
+
+def _numbers_option(name: str, default: tuple[int, ...], about: str) -> Add:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(name, type=numbers, default=default, metavar="N,N,…", help=about)
+
+    return add
+
+
+def _connections_option(parser: argparse.ArgumentParser, default: int = 100) -> None:
+    parser.add_argument("--connections", type=positive, default=default, help="keep-alive connections")
+
+
+def _batch_options(parser: argparse.ArgumentParser) -> None:
+    _numbers_option("--sizes", (1, 10, 100, 1_000, 10_000), "rows per /write")(parser)
+    _connections_option(parser, 16)
+
+
+def _width_options(parser: argparse.ArgumentParser) -> None:
+    _numbers_option("--widths", (16, 128, 1_024, 8_192, 65_536), "bytes of a name")(parser)
+    _connections_option(parser, 32)
+
+
+def _replica_options(parser: argparse.ArgumentParser) -> None:
+    _numbers_option("--replicas", (1, 3, 5, 7), "replicas of each shard, at most 7")(parser)
+    _connections_option(parser)
+
+
+def _shard_options(parser: argparse.ArgumentParser) -> None:
+    _numbers_option("--shards", (1, 2, 4, 8, 16), "numbers of shards")(parser)
+    _connections_option(parser)
+
+
+def _versus_options(parser: argparse.ArgumentParser) -> None:
+    _numbers_option("--connections", (32, 128), "connections of wrk, in turn")(parser)
+    parser.add_argument("--rate-max", type=positive, default=20_000, help="writes per second that there are rows for")
+
+
+_ALL = (
+    Experiment(
+        name="versus-etcd",
+        title="A-1's six servers and etcd's three members in turn, wrk as client",
+        x_name="connections",
+        run=lambda context, given: versus_etcd(context, given.connections, given.rate_max),
+        add_options=_versus_options,
+        defaults={"runs": 5, "seconds": 6.0},
+    ),
+    Experiment(
+        name="concurrency",
+        title="Rate and latency over connections: single rows, A-1's six servers, 3 replicas",
+        x_name="connections",
+        run=lambda context, given: concurrency(context, given.connections),
+        add_options=_numbers_option("--connections", (1, 2, 4, 8, 16, 32, 64, 128, 256), "numbers of connections"),
+        peers=PEERS,
+    ),
+    Experiment(
+        name="single",
+        title="One client, one row at a time, six servers otherwise idle",
+        x_name="connections",
+        run=lambda context, given: single(context),
+        peers=PEERS,
+        defaults={"runs": 5},
+    ),
+    Experiment(
+        name="batch",
+        title="Rows per /write; rows anywhere in four shards, six servers, 3 replicas",
+        x_name="rows per write",
+        run=lambda context, given: batches(context, given.sizes, given.connections),
+        add_options=_batch_options,
+        defaults={"rows": 200_000},
+    ),
+    Experiment(
+        name="values",
+        title="Bytes of a row's name; single rows, six servers, 3 replicas",
+        x_name="bytes",
+        run=lambda context, given: widths(context, given.widths, given.connections),
+        add_options=_width_options,
+        peers=PEERS,
+    ),
+    Experiment(
+        name="replicas",
+        title="Replicas of each of four shards on seven servers; single rows",
+        x_name="replicas",
+        run=lambda context, given: replicas(context, given.replicas, given.connections),
+        add_options=_replica_options,
+    ),
+    Experiment(
+        name="shards",
+        title="Shards on six servers with 3 replicas of each; single rows",
+        x_name="shards",
+        run=lambda context, given: shards(context, given.shards, given.connections),
+        add_options=_shard_options,
+    ),
+    Experiment(
+        name="consistency",
+        title="Linearizable and stale reads; single rows, six servers, 3 replicas",
+        x_name="consistency",
+        run=lambda context, given: consistency(context, given.connections),
+        add_options=_connections_option,
+    ),
+)
+EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}
