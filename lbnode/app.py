@@ -1,7 +1,7 @@
 """The balancer's HTTP endpoints (HTTP_API, "Balancer"), on Klein.
 
 Data requests are in `hot`, those about the cluster in `cluster`; here is the table of all routes. Every endpoint is a
-function of (headers, body), so that the hot ones can be served without Klein (`direct`).
+function of (headers, body), so that the hot ones can be served without Klein, by the lean lane (`direct`).
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class BalancerApp:
         self._delete_row = metrics.measured("del", data.delete)
         self.direct: Mapping[tuple[bytes, bytes], Endpoint] = {
             (b"POST", b"/read"): self._read_rows,
+            (b"GET", b"/read"): self._read_rows,
             (b"POST", b"/write"): self._write_rows,
             (b"PUT", b"/update"): self._update_row,
             (b"DELETE", b"/del"): self._delete_row,

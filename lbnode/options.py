@@ -81,9 +81,20 @@ def _port_number(text: str) -> int:
     return int(text)
 
 
+#: Who reads the data requests: the lean lane in front of Klein, or Klein like all others.
+LANES = ("lean", "klein")
+
+
+def _lane(text: str) -> str:
+    if text not in LANES:
+        raise ValueError(f"{text} is none of {', '.join(LANES)}")
+    return text
+
+
 #: Name, short name, default, what it is for, and how its text becomes a value.
 _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("port", "p", _endpoint("5000"), "Where clients connect: a port on 127.0.0.1, or an endpoint", _endpoint),
+    ("lane", None, "lean", "Who serves reads and changes: 'lean', in front of Klein, or 'klein' itself", _lane),
     ("data-dir", "d", "data", "Directory of the catalog, the cluster's secret and the servers", str),
     ("auto-init", None, None, "Make a table if there is none: 'default', or a FILE with the body of an /init", str),
     ("server-number", None, None, "With --auto-init default: so many servers, placed by the balancer", _positive),

@@ -129,7 +129,8 @@ class BalancerProcess(Service):
         await balancer.open(cluster_id)
         self._data.forget_rebuilt()
         limits = Limits(body_bytes_max=options["body-bytes-max"], connections_max=options["connections-max"])
-        self._site = JsonSite(self._reactor, balancer.app.app.resource(), limits, balancer.app.direct)
+        direct = balancer.app.direct if options["lane"] == "lean" else None
+        self._site = JsonSite(self._reactor, balancer.app.app.resource(), limits, direct)
         self._port = await self._listen(options["port"], self._site)
         balancer.start()
         # What is there now stays; the collector need not walk through it for the sake of what requests leave.

@@ -5,9 +5,10 @@
     serve   running an endpoint for a twisted.web request, behind a Klein route or without one
     stream  answers written page by page, no faster than the client reads
     channel one connection: refusals in JSON, slow and silent clients
-    plain   whole requests in one piece, read and answered in one go
-    direct  the short way for them to endpoints that need no router
-    site    the site around a Klein resource: limits, odd paths, endpoints served directly
+    reader  one request after the other out of bytes, by httptools
+    lean    the lean lane: a connection that serves chosen endpoints without twisted.web
+    message the bytes of whole answers
+    site    the site around a Klein resource: limits, odd paths, the lean lane
 
 An endpoint is a function of (headers, body) that knows neither Klein nor twisted.web, so that the same function can
 stand behind a Klein route and behind a leaner channel.

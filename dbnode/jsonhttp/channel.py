@@ -10,6 +10,7 @@ for a while, because closing at once would reset the connection and could destro
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,13 @@ from twisted.web.http import HTTPChannel, Request
 
 from dbnode.errors import ApiError
 from dbnode.jsonhttp.answer import error_response
-from dbnode.jsonhttp.plain import whole
 
 if TYPE_CHECKING:
     from dbnode.jsonhttp.site import JsonSite
 
 #: How long a refused client may go on sending before it is cut off.
 _LINGER_SECONDS = 3.0
+_IDENTITY = re.compile(rb"transfer-encoding:[ \t]*identity[ \t]*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,12 @@ class JsonChannel(HTTPChannel):
         super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
-        """Take a line, or drop it after a refusal."""
-        if self._refused_at is None:
+        """Take a line, or drop it after a refusal. A header may not go on in a second line (RFC 9112 §5.2)."""
+        if self._refused_at is not None:
+            return
+        if self.requests and line.startswith((b" ", b"\t")):
+            self.refuse(ApiError("bad_request", "a header goes on in a second line; write each in one"))
+        else:
             super().lineReceived(line)
 
     def rawDataReceived(self, data: bytes) -> None:
@@ -116,7 +121,13 @@ class JsonChannel(HTTPChannel):
         super().resumeProducing()
 
     def headerReceived(self, line: bytes) -> bool:  # noqa: N802 - twisted.web's own name
-        """Take a header; a length of thousands of digits, at which int() raises, is malformed like any other."""
+        """Take a header; a length of thousands of digits, at which int() raises, is malformed like any other.
+
+        The coding "identity", which twisted.web still takes, is none any more (RFC 9112 §7).
+        """
+        if _IDENTITY.match(line):
+            self._respondToBadRequestAndDisconnect()
+            return False
         try:
             return bool(super().headerReceived(line))
         except ValueError:
@@ -137,7 +148,7 @@ class JsonChannel(HTTPChannel):
         self._refused_at = self.site.reactor.seconds()
         self.persistent = False
         transport = self._tcp()
-        transport.write(whole(error_response(error), (b"Connection", b"close")))
+        transport.write(self.site.messages.whole(error_response(error), keep_alive=False))
         # A half-close waits for the producer, which HTTPChannel is of its own transport.
         IConsumer(transport).unregisterProducer()
         transport.loseWriteConnection()
@@ -166,7 +177,14 @@ class JsonChannel(HTTPChannel):
         return ITCPTransport(self.transport)
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - twisted.web's own name
-        self.refuse(ApiError("bad_request", "the request line or a header is malformed, or the headers are too long"))
+        if self._receivedHeaderSize > self.totalHeadersSize:
+            text = f"the headers are longer than {self.totalHeadersSize} bytes"
+            self.refuse(ApiError("headers_too_large", text, status=431))
+        elif self._receivedHeaderCount > self.maxHeaders:
+            text = f"there are more than {self.maxHeaders} headers"
+            self.refuse(ApiError("headers_too_large", text, status=431))
+        else:
+            self.refuse(ApiError("bad_request", "the request line, a header or a chunk is malformed"))
 
     def _send100Continue(self) -> None:  # noqa: N802 - twisted.web's own name
         if self._refused_at is None:

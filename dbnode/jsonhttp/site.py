@@ -1,4 +1,4 @@
-"""The twisted.web site in front of a Klein resource: body limits, odd paths, endpoints served directly.
+"""The twisted.web site in front of a Klein resource: body limits, odd paths, the lean lane.
 
 twisted.web parses forms, buffers bodies of any size in files, and answers some things below Klein in HTML; Klein's
 router redirects `//path` and fails on odd Host headers. None of that gets through here.
@@ -23,8 +23,9 @@ from twisted.web.server import Request, Site
 from dbnode.errors import ApiError
 from dbnode.jsonhttp.answer import Endpoint, error_response
 from dbnode.jsonhttp.channel import JsonChannel, Limits
-from dbnode.jsonhttp.direct import DirectChannel
-from dbnode.jsonhttp.serve import answer, failure_response, write_response
+from dbnode.jsonhttp.lean import LeanChannel
+from dbnode.jsonhttp.message import Messages
+from dbnode.jsonhttp.serve import failure_response, write_response
 
 #: How often connections are looked at; every timeout is late by at most this. Also the grain of the Date header.
 _SWEEP_SECONDS = 1.0
@@ -33,13 +34,11 @@ _SWEEP_SECONDS = 1.0
 class JsonSite(Site):
     """A site whose every answer is JSON.
 
-    `direct` maps (method, path) to endpoints that are served without asking the resource: the same functions that stand
-    behind its routes, without the router's share of the time, and for plain requests without twisted.web's either.
+    `direct` maps (method, path) to endpoints that the lean lane serves without asking the resource: the same functions
+    that stand behind its routes, without the router's and twisted.web's share of the time.
     """
 
     noisy = False
-    #: Without the proxy in between that twisted.web has for HTTP/2.
-    protocol = DirectChannel  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -50,10 +49,11 @@ class JsonSite(Site):
     ) -> None:
         super().__init__(resource, requestFactory=JsonRequest, reactor=reactor, parsePOSTFormSubmission=False)
         self.limits = limits
-        self.direct = dict(direct or {})
-        #: The same by request line.
-        self.direct_lines = {b"%s %s HTTP/1.1" % pair: endpoint for pair, endpoint in self.direct.items()}
-        self.date = datetimeToString(reactor.seconds())
+        # Without the proxy in between that twisted.web has for HTTP/2.
+        self.protocol = LeanChannel if direct else JsonChannel  # type: ignore[assignment,method-assign]
+        #: Endpoints of the lean lane, by request line.
+        self.direct_lines = {b"%b %b HTTP/1.1" % pair: endpoint for pair, endpoint in (direct or {}).items()}
+        self.messages = Messages(datetimeToString(reactor.seconds()))
         self.channels: set[JsonChannel] = set()
         self.timeOut = None
         self._sweep_call: IDelayedCall | None = None
@@ -84,7 +84,7 @@ class JsonSite(Site):
     def _sweep(self) -> None:
         self._sweep_call = self.reactor.callLater(_SWEEP_SECONDS, self._sweep)
         now = self.reactor.seconds()
-        self.date = datetimeToString(now)
+        self.messages.turn(datetimeToString(now))
         for channel in list(self.channels):
             channel.look_after(now)
 
@@ -114,13 +114,9 @@ class JsonRequest(Request):
         return b"localhost"
 
     def process(self) -> None:
-        """Serve a direct endpoint, or hand over to the resource."""
+        """Hand over to the resource."""
         self.site = site = self.channel.site
-        self.responseHeaders.setRawHeaders(b"Date", [site.date])
-        endpoint = site.direct.get((self.method, self.path))
-        if endpoint is not None:
-            answer(self, endpoint)
-            return
+        self.responseHeaders.setRawHeaders(b"Date", [site.messages.date])
         self.prepath = []
         self.postpath = _segments(self.path)
         try:

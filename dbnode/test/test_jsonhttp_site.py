@@ -180,15 +180,22 @@ class SiteTests(SynchronousTestCase):
             b"POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n",
             b"POST /echo HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
             b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            b"GET /echo HTTP/1.1\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
         ):
             web = Web(self.echo.app.resource(), LIMITS, self.direct())
 
             self.check_failure(Reply(web.client().send(garbage)), 400, "bad_request")
 
-    def test_endless_line_is_431(self) -> None:
-        """A request line or header without an end is refused at 16 KiB."""
-        self.check_failure(Reply(self.web.client().send(b"GET /" + b"a" * 40_000)), 431, "headers_too_large")
+    def test_headers_without_end_are_431(self) -> None:
+        """A request line or header without an end, and headers without number, are refused at 16 KiB or 500."""
+        for flood in (
+            b"GET /" + b"a" * 40_000,
+            b"POST /echo HTTP/1.1\r\nX: " + b"a" * 40_000,
+            b"POST /echo HTTP/1.1\r\n" + (b"X: " + b"y" * 100 + b"\r\n") * 200,
+            b"POST /echo HTTP/1.1\r\n" + b"X: y\r\n" * 600 + b"\r\n",
+        ):
+            web = Web(self.echo.app.resource(), LIMITS, self.direct())
+
+            self.check_failure(Reply(web.client().send(flood)), 431, "headers_too_large")
 
     def test_too_many_connections_are_told_so(self) -> None:
         """One connection too many is a 503; far too many get nothing at all."""
@@ -264,6 +271,48 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(web.ask("POST", "/straight", {"a": 1}).json, {"a": 1})
         self.check_failure(web.ask("GET", "/straight"), 404, "unknown_path")
 
+    def test_requests_in_a_row_are_answered_in_order(self) -> None:
+        """Requests of both lanes, with lengths and in chunks, share a connection, however their bytes are cut."""
+        plain = b'POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{"a":1}'
+        chunked = b'POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"b\r\n4\r\n":2}\r\n0\r\n\r\n'
+        routed = b'POST //echo HTTP/1.1\r\nContent-Length: 7\r\n\r\n{"c":3}'
+        whole = plain + chunked + routed + chunked + routed + routed + plain + plain + routed + chunked + plain
+
+        for size in (1, 2, 7, 50, len(whole)):
+            client = self.web.client()
+            pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
+            received = b"".join([client.send(piece) for piece in pieces])
+
+            letters = b"".join(piece[-5:-4] for piece in received.split(b"HTTP/1.1 200 OK")[1:])
+            self.assertEqual(letters, b"abcbccaacba")
+            client.closed(ConnectionLost())
+
+    def test_many_requests_at_once(self) -> None:
+        """However many requests come in one piece, each is answered."""
+        one = b"POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+
+        received = self.web.client().send(one * 3000)
+
+        self.assertEqual(received.count(b"HTTP/1.1 200 OK"), 3000)
+
+    def test_client_is_told_to_go_on(self) -> None:
+        """A client that expects it is told once to send its body (RFC 9110 §10.1.1), and one that has not is not."""
+        client = self.web.client()
+        head = b"POST /echo HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n"
+
+        told = client.send(head), client.send(b"{"), client.send(b"}")
+
+        self.assertEqual(told[:2], (b"HTTP/1.1 100 Continue\r\n\r\n", b""))
+        self.assertEqual(Reply(told[2]).status, 200)
+
+    def test_last_answer_says_so(self) -> None:
+        """A connection that the client wants closed is closed with an answer that tells it."""
+        client = self.web.client()
+
+        reply = client.ask("POST", "/echo", {}, {"Connection": "close"})
+
+        self.assertEqual((reply.status, reply.headers["Connection"], client.open), (200, "close", False))
+
     def test_draining_site_ends_connections_with_their_answers(self) -> None:
         """A stopping site closes idle connections at once and busy ones after their answer."""
         idle, busy = self.web.client(), self.web.client()
@@ -284,7 +333,7 @@ class SiteTests(SynchronousTestCase):
 
 
 class DirectSiteTests(SiteTests):
-    """The same over the short way."""
+    """The same over the lean lane."""
 
     def direct(self) -> dict[tuple[bytes, bytes], Endpoint]:
         """Return the endpoints that are served directly: all of them."""
@@ -296,19 +345,6 @@ class DirectSiteTests(SiteTests):
             (b"GET", b"/refuse"): echo.refuse,
             (b"GET", b"/bug"): echo.bug,
         }
-
-    def test_both_ways_share_a_connection(self) -> None:
-        """Plain and other requests, whole and in pieces, are answered in order on one connection."""
-        client = self.web.client()
-        plain = b'POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{"a":1}'
-        chunked = b'POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n{"b":2}\r\n0\r\n\r\n'
-
-        received = client.send(plain) + client.send(chunked) + client.send(plain)
-        received += client.send(chunked[:30]) + client.send(chunked[30:] + plain) + client.send(plain[:-1])
-        received += client.send(plain[-1:]) + client.send(plain + chunked) + client.send(plain)
-
-        letters = b"".join(piece[-5:-4] for piece in received.split(b"HTTP/1.1 200 OK")[1:])
-        self.assertEqual(letters, b"ababaaaba")
 
     def test_requests_sent_ahead_wait_for_their_turn(self) -> None:
         """What comes while a request is served is answered after it, whichever way it takes."""
@@ -335,3 +371,39 @@ class DirectSiteTests(SiteTests):
         self.echo.waiting[0].callback(json_response({}))
 
         self.assertEqual((paused, client.wire.producerState), ("paused", "producing"))
+
+    def test_client_that_reads_nothing_is_asked_nothing_more(self) -> None:
+        """Once enough answers wait to be read, no more requests are served until the client reads."""
+        client = self.web.client()
+        client.wire.room = 5000
+        one = b"POST /later HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+
+        client.channel.dataReceived(one * 100)
+        served = []
+        for _ in range(3):
+            while self.echo.waiting:
+                self.echo.waiting.pop().callback(json_response({"long": "x" * 1000}))
+            served.append(client.received().count(b"HTTP/1.1 200 OK"))
+
+        self.assertEqual(served, [5, 5, 5])
+
+    def test_answers_that_are_there_at_once_wait_to_be_read_too(self) -> None:
+        """The same holds for requests that are answered as soon as they are read."""
+        client = self.web.client()
+        client.wire.room = 500
+        one = b"POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+
+        client.channel.dataReceived(one * 100)
+        served = [client.received().count(b"HTTP/1.1 200 OK") for _ in range(20)]
+
+        self.assertEqual(set(served), {served[0]})
+        self.assertLess(served[0], 10)
+
+    def test_trickling_first_line_is_408(self) -> None:
+        """What may still become a direct request is waited for only so long."""
+        client = self.web.client()
+        client.send(b"POST /ec")
+
+        self.web.clock.pump([1] * 7)
+
+        self.check_failure(Reply(client.received()), 408, "request_timeout")

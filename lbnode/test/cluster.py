@@ -50,10 +50,10 @@ class Cluster:
         run(self.clock, self.balancer.open(_CLUSTER_ID))
         self.balancer.start()
 
-    def site(self, *, direct: bool) -> JsonSite:
-        """Return the balancer's site, with the hot endpoints in front of Klein or behind it."""
+    def site(self, *, lean: bool) -> JsonSite:
+        """Return the balancer's site, with the hot endpoints in the lean lane or behind Klein."""
         app = self.balancer.app
-        return JsonSite(self.clock, app.app.resource(), Limits(), app.direct if direct else None)
+        return JsonSite(self.clock, app.app.resource(), Limits(), app.direct if lean else None)
 
     def stop(self) -> None:
         """Stop everything."""

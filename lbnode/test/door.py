@@ -90,11 +90,15 @@ class Call:
 
 
 class MemoryDoor:
-    """A site without sockets; time passes on `clock` until there is an answer."""
+    """A site without sockets; time passes on `clock` until there is an answer.
 
-    def __init__(self, clock: Clock, factory: IProtocolFactory) -> None:
+    The first `trickling` bytes of a request arrive one by one.
+    """
+
+    def __init__(self, clock: Clock, factory: IProtocolFactory, *, trickling: int = 0) -> None:
         self._clock = clock
         self._factory = factory
+        self._trickling = trickling
 
     def send(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
         """Send one request and wait for its answer."""
@@ -110,7 +114,11 @@ class MemoryDoor:
         protocol.makeConnection(transport)
         lines = [f"{method} {path} HTTP/1.1", "Host: balancer", "Connection: close", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        protocol.dataReceived("\r\n".join([*lines, "", ""]).encode() + body)
+        data = "\r\n".join([*lines, "", ""]).encode() + body
+        for byte in data[: self._trickling]:
+            protocol.dataReceived(bytes([byte]))
+        if rest := data[self._trickling :]:
+            protocol.dataReceived(rest)
         return Call(self._clock, protocol, transport)
 
 

@@ -120,6 +120,6 @@ class MemoryBalancer:
     def _reads_waiting(self) -> float:
         return self.router.reads_waiting
 
-    def site(self, *, direct: bool) -> JsonSite:
-        """Return the site, with the hot endpoints in front of Klein or behind it."""
-        return JsonSite(self.clock, self.app.app.resource(), self._limits, self.app.direct if direct else None)
+    def site(self, *, lean: bool) -> JsonSite:
+        """Return the site, with the hot endpoints in the lean lane or behind Klein."""
+        return JsonSite(self.clock, self.app.app.resource(), self._limits, self.app.direct if lean else None)

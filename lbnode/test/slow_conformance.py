@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from threading import Event
 
-from lbnode.test import contract
+from lbnode.test import conformance_changes, conformance_http, contract
 from lbnode.test.door import Door, UrlDoor
 
 _START_SECONDS = 30.0
@@ -23,7 +23,7 @@ _STOP_SECONDS = 30.0
 
 
 @functools.cache
-def running_balancer() -> str:
+def running_balancer(lane: str) -> str:
     """Return the URL of a balancer, started once for all tests and stopped when they are over."""
     if "SHARDLB_URL" in os.environ:
         return os.environ["SHARDLB_URL"]
@@ -32,7 +32,7 @@ def running_balancer() -> str:
     directory = tempfile.TemporaryDirectory(prefix="shardlb-conformance-")
     atexit.register(directory.cleanup)
     twistd = Path(sys.executable).with_name("twistd")
-    options = ["--port", f"tcp:{port}:interface=127.0.0.1", "--data-dir", f"{directory.name}/data"]
+    options = ["--port", f"tcp:{port}:interface=127.0.0.1", "--data-dir", f"{directory.name}/data", "--lane", lane]
     log = Path(directory.name) / "log"
     with open(log, "wb") as output:
         command = [str(twistd), "--nodaemon", "--pidfile=", "shardlb", *options]
@@ -57,15 +57,25 @@ def _wait_for(url: str, balancer: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(f"no answer within {_START_SECONDS} seconds: {log.read_text()}")
 
 
-class _Running(contract.ConformanceCase):
+class _Lean(contract.ConformanceCase):
     def open(self) -> Door:
         """Return a door to the running balancer."""
-        return UrlDoor(running_balancer())
+        return UrlDoor(running_balancer("lean"))
 
 
-class Running(_Running, contract.Contract):
+class _Klein(contract.ConformanceCase):
+    def open(self) -> Door:
+        """Return a door to the running balancer without the lean lane."""
+        return UrlDoor(running_balancer("klein"))
+
+
+class Lean(_Lean, contract.Contract):
     """The balancer over real servers."""
 
 
-class RunningRemoval(_Running, contract.Removal):
+class LeanRemoval(_Lean, contract.Removal):
     """The same, when servers go."""
+
+
+class Klein(_Klein, conformance_changes.Writes, conformance_http.Bodies, conformance_http.Paths):
+    """The balancer over real servers without the lean lane, as far as that can make a difference."""

@@ -22,7 +22,7 @@ class ClusterCase(SynchronousTestCase):
         """Start it, and make the table."""
         self.cluster = Cluster(Path(self.mktemp()))
         self.addCleanup(self.cluster.stop)
-        self.door = MemoryDoor(self.cluster.clock, self.cluster.site(direct=True))
+        self.door = MemoryDoor(self.cluster.clock, self.cluster.site(lean=True))
         self.assertEqual(self.begin("POST", "/init", self.config).reply().status, 200)
 
     def begin(self, method: str, path: str, value: Any = None) -> Call:

@@ -9,48 +9,71 @@ from lbnode.test.cluster import Cluster
 from lbnode.test.door import Door, MemoryDoor
 from lbnode.test.memory_balancer import MemoryBalancer
 
+#: So many bytes of a request arrive one by one in the suites for that: every head, and what is of interest of a body.
+_TRICKLING = 600
 
-class _BehindKlein(contract.ConformanceCase):
+
+class _Klein(contract.ConformanceCase):
     def open(self) -> Door:
         balancer = MemoryBalancer()
-        return MemoryDoor(balancer.clock, balancer.site(direct=False))
+        return MemoryDoor(balancer.clock, balancer.site(lean=False))
 
 
-class _InFrontOfKlein(contract.ConformanceCase):
+class _Lean(contract.ConformanceCase):
     def open(self) -> Door:
         balancer = MemoryBalancer()
-        return MemoryDoor(balancer.clock, balancer.site(direct=True))
+        return MemoryDoor(balancer.clock, balancer.site(lean=True))
 
 
-class BehindKlein(_BehindKlein, contract.Contract):
+class _TricklingKlein(contract.ConformanceCase):
+    def open(self) -> Door:
+        balancer = MemoryBalancer()
+        return MemoryDoor(balancer.clock, balancer.site(lean=False), trickling=_TRICKLING)
+
+
+class _TricklingLean(contract.ConformanceCase):
+    def open(self) -> Door:
+        balancer = MemoryBalancer()
+        return MemoryDoor(balancer.clock, balancer.site(lean=True), trickling=_TRICKLING)
+
+
+class Klein(_Klein, contract.Contract):
     """Every endpoint as a Klein route, over shards in memory."""
 
 
-class BehindKleinRemoval(_BehindKlein, contract.Removal):
+class KleinRemoval(_Klein, contract.Removal):
     """The same, when servers go."""
 
 
-class BehindKleinBeforeInit(_BehindKlein, contract.BeforeInit):
+class KleinBeforeInit(_Klein, contract.BeforeInit):
     """The same, without a table."""
 
 
-class InFrontOfKlein(_InFrontOfKlein, contract.Contract):
-    """The data requests served without Klein, the others by it."""
+class TricklingKlein(_TricklingKlein, contract.Contract):
+    """The same, for requests that come byte by byte."""
 
 
-class InFrontOfKleinRemoval(_InFrontOfKlein, contract.Removal):
+class Lean(_Lean, contract.Contract):
+    """The data requests served by the lean lane, the others by Klein."""
+
+
+class LeanRemoval(_Lean, contract.Removal):
     """The same, when servers go."""
 
 
-class InFrontOfKleinBeforeInit(_InFrontOfKlein, contract.BeforeInit):
+class LeanBeforeInit(_Lean, contract.BeforeInit):
     """The same, without a table."""
+
+
+class TricklingLean(_TricklingLean, contract.Contract):
+    """The same, for requests that come byte by byte."""
 
 
 class _Cluster(contract.ConformanceCase):
     def open(self) -> Door:
         cluster = Cluster(Path(self.mktemp()))
         self.addCleanup(cluster.stop)
-        return MemoryDoor(cluster.clock, cluster.site(direct=True))
+        return MemoryDoor(cluster.clock, cluster.site(lean=True))
 
 
 class WholeCluster(_Cluster, contract.Contract):

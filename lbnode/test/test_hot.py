@@ -20,7 +20,7 @@ class FaultCase(SynchronousTestCase):
         """Make the table."""
         self.balancer = MemoryBalancer(RouterOptions(deadline_seconds=2.0))
         self.shards = self.balancer.shards
-        self.door = MemoryDoor(self.balancer.clock, self.balancer.site(direct=True))
+        self.door = MemoryDoor(self.balancer.clock, self.balancer.site(lean=True))
         self.assertEqual(self.call("POST", "/init", CONFIG).status, 200)
 
     def begin(self, method: str, path: str, value: Any) -> Call:
@@ -188,8 +188,8 @@ class Bounds(FaultCase):
 class Clients(FaultCase):
     def test_client_that_goes_away_does_not_cancel_a_write(self) -> None:
         """A write is carried out though nobody waits for its answer."""
-        for key, direct in enumerate((False, True)):
-            door = MemoryDoor(self.balancer.clock, self.balancer.site(direct=direct))
+        for key, lean in enumerate((False, True)):
+            door = MemoryDoor(self.balancer.clock, self.balancer.site(lean=lean))
             door.begin("POST", "/write", msgspec.json.encode({"data": [row(key)]})).hang_up()
         self.balancer.clock.pump([0.01] * 10)
 

@@ -13,6 +13,7 @@ from lbnode.wire import InitLimits, parse_init
 #: Every option: its default, a text, the value of that text.
 OPTIONS = {
     "port": ("tcp:5000:interface=127.0.0.1", "8000", "tcp:8000:interface=127.0.0.1"),
+    "lane": ("lean", "klein", "klein"),
     "data-dir": ("data", "/srv/table", "/srv/table"),
     "auto-init": (None, "default", "default"),
     "server-number": (None, "4", 4),
@@ -95,6 +96,7 @@ class OptionsTests(SynchronousTestCase):
             ("deadline", "-1"),
             ("deadline", "inf"),
             ("port", "70000"),
+            ("lane", "fast"),
             ("rows-max", "x"),
             ("launcher", "podman"),
             ("server-memory", "10m"),
