@@ -26,6 +26,7 @@ from raftlog.link.identity import Identity, Lane
 from raftlog.link.interface import Receive
 from raftlog.link.options import LinkCounters, LinkOptions
 from raftlog.link.outbox import Outbox, Turn
+from raftlog.tls import explained, peer_of
 
 
 class BrokenConnectionError(Exception):
@@ -154,9 +155,11 @@ class FramedConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Start the handshake and its deadline."""
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
+        # TLS hides what the transport below it can do.
+        below = getattr(self.transport, "transport", self.transport)
+        if ITCPTransport.providedBy(below):
+            below.setTcpNoDelay(True)
+            below.setTcpKeepAlive(True)
         self._wiring.live.add(self)
         self._deadline = self._wiring.clock.callLater(self._wiring.options.handshake_seconds, self._handshake_late)
         self.transport.write(self._handshake.start())
@@ -173,7 +176,8 @@ class FramedConnection(Protocol):
         """Tell who made this connection."""
         self._shut()
         self._wiring.live.discard(self)
-        self._on_lost(self, self._error or reason.value or BrokenConnectionError("closed"))
+        error = self._error or explained(self.transport, reason.value or BrokenConnectionError("closed"))
+        self._on_lost(self, error)
         self.gone.callback(None)
 
     def pauseProducing(self) -> None:
@@ -190,6 +194,7 @@ class FramedConnection(Protocol):
     # ---- handshake ----
 
     def _greet(self, data: bytes) -> None:
+        self._handshake.certified = peer_of(self.transport)
         try:
             self.transport.write(self._handshake.receive(data))
         except HandshakeError as error:

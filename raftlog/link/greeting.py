@@ -25,7 +25,7 @@ PROOF_BYTES = 32
 MESSAGE_BYTES_MAX = 4096
 
 Direction: TypeAlias = Literal["from dialler", "from listener"]
-Code: TypeAlias = Literal["protocol", "version", "cluster", "self", "wrong_peer", "lane", "secret"]
+Code: TypeAlias = Literal["protocol", "version", "cluster", "self", "wrong_peer", "lane", "secret", "certificate"]
 
 _Nonce: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 _Mac: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=PROOF_BYTES, max_length=PROOF_BYTES)]

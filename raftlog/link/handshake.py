@@ -10,6 +10,7 @@
 The dialler proves itself first, and a listener tells nothing about itself to somebody who does not name its cluster.
 Either side may send a Refusal instead of its message and close. `receive` raises HandshakeError for anything that is
 not the next message, and no other exception whatever the bytes are; it keeps at most one small message and one read.
+In TLS each side also holds the name in the other's hello against the one in its certificate.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from raftlog.link.greeting import (
     encode_greeting,
 )
 from raftlog.link.identity import Identity, Lane, lane_allowed
+from raftlog.tls.name import CertifiedName
 
 #: Texts quote what the peer sent, so they are cut to a length that its decoder takes.
 _TEXT_CHARACTERS_MAX = 300
@@ -60,6 +62,8 @@ class Handshake(ABC):
         self.peer: Identity | None = None
         self.lane: Lane | None = None
         self.complete = False
+        #: In TLS, whom the peer's certificate names; to be set before its first message is received.
+        self.certified: CertifiedName | None = None
 
     @abstractmethod
     def start(self) -> bytes:
@@ -103,6 +107,8 @@ class Handshake(ABC):
             raise HandshakeError("cluster", f"{peer.role} {peer.name} belongs to another cluster")
         if (peer.role, peer.name) == (self._identity.role, self._identity.name):
             raise HandshakeError("self", f"{peer.role} {peer.name} is the name of both ends")
+        if self.certified is not None and not self.certified.covers(peer.cluster_id, peer.role, peer.name):
+            raise HandshakeError("certificate", f"{self.certified} says that it is {peer.role} {peer.name}")
 
     def _check_proof(self, received: Proof) -> None:
         if not self._prover.agrees(self._expected_proof(), received):

@@ -28,6 +28,10 @@ from raftlog.link.interface import LaneChange, Receive
 from raftlog.link.listener import Listener
 from raftlog.link.options import LinkCounters, LinkOptions
 from raftlog.link.outbox import Turn
+from raftlog.tls import MutualTls, TlsRole
+
+#: Whose certificates open a link; which lanes, and for whom, the handshake says.
+_PEERS: tuple[TlsRole, ...] = ("server", "balancer")
 
 
 @dataclass(slots=True)
@@ -47,9 +51,9 @@ class Links(Service):
     """All links of one process.
 
     `encode` makes the payload of a frame from a list of items, `decode` the list again; `receive` takes the items of
-    each frame with the connection that brought them. `dial` returns the endpoint for an address; by default plain TCP,
-    and the place to put TLS around it, as the endpoint given to `listen` is. Peers may be set before the service is
-    started; they are dialled from then on. `eager` are the lanes opened at once, by default those of the own role.
+    each frame with the connection that brought them. `dial` returns the endpoint for an address, by default plain TCP.
+    With `tls` every connection, dialled and accepted, is in TLS. Peers may be set before the service is started; they
+    are dialled from then on. `eager` are the lanes opened at once, by default those of the own role.
     """
 
     _log = Logger()
@@ -67,6 +71,7 @@ class Links(Service):
         options: LinkOptions | None = None,
         dial: Callable[[Endpoint], IStreamClientEndpoint] | None = None,
         eager: tuple[Lane, ...] | None = None,
+        tls: MutualTls | None = None,
     ) -> None:
         options = options or LinkOptions()
         clock: IReactorTime = reactor
@@ -87,6 +92,7 @@ class Links(Service):
         self._rng = rng
         self._dial = dial or _dial_tcp(reactor, options)
         self._eager = EAGER_LANES[identity.role] if eager is None else eager
+        self._tls = tls
         self._peers: dict[str, _Peer] = {}
         self._watchers: list[tuple[LaneChange, LaneChange]] = []
         self._listener = Listener(self._wiring, self._heard_of)
@@ -134,6 +140,8 @@ class Links(Service):
 
     def listen(self, endpoint: IStreamServerEndpoint) -> Deferred[IListeningPort]:
         """Accept connections; returns the port, which stopService closes."""
+        if self._tls is not None:
+            endpoint = self._tls.server(endpoint, _PEERS)
         return endpoint.listen(self._listener).addCallback(self._listening)
 
     def startService(self) -> None:
@@ -177,12 +185,16 @@ class Links(Service):
             self._wiring,
             name,
             lane,
-            partial(self._dial, endpoint),
+            partial(self._dialled, endpoint),
             self._rng,
             self._up,
             self._down,
             eager=lane in self._eager,
         )
+
+    def _dialled(self, address: Endpoint) -> IStreamClientEndpoint:
+        endpoint = self._dial(address)
+        return endpoint if self._tls is None else self._tls.client(endpoint, _PEERS)
 
     def _heard_of(self, peer: Identity) -> None:
         known = self._peers.get(peer.name)

@@ -6,21 +6,18 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 
 from raftlog.link.connection import BrokenConnectionError, FramedConnection, Wiring
 from raftlog.link.handshake import HandshakeError, ListenerHandshake
 from raftlog.link.identity import Identity, Lane, Role
-
-#: How many refusals are remembered as logged; a flood of strangers must not grow this, and may log again after it.
-_REMEMBERED_REFUSALS_MAX = 1000
+from raftlog.link.refusals import Refusals
+from raftlog.tls import TlsRefused
 
 
 class Listener(Factory):
     """Makes the accepted connections. `on_peer` is told of each peer that has proved itself."""
 
     noisy = False
-    _log = Logger()
 
     def __init__(self, wiring: Wiring, on_peer: Callable[[Identity], None]) -> None:
         self._wiring = wiring
@@ -28,7 +25,7 @@ class Listener(Factory):
         #: Connections that have not proved themselves yet, the oldest first, with the host they came from.
         self._strangers: dict[FramedConnection, str] = {}
         self._established: dict[tuple[Role, str, Lane], FramedConnection] = {}
-        self._logged_refusals: set[tuple[str, str]] = set()
+        self._refusals = Refusals("links")
 
     def buildProtocol(self, address: IAddress | None) -> FramedConnection:
         """Accept a connection, at the cost of the oldest stranger if there are too many."""
@@ -65,10 +62,6 @@ class Listener(Factory):
             del self._established[key]
 
     def _log_refusal(self, host: str, error: BaseException) -> None:
-        code = error.code if isinstance(error, HandshakeError) else type(error).__name__
-        if (host, code) in self._logged_refusals:
-            return
-        if len(self._logged_refusals) >= _REMEMBERED_REFUSALS_MAX:
-            self._logged_refusals.clear()
-        self._logged_refusals.add((host, code))
-        self._log.warn("refused a connection from {host}: {error}", host=host, error=error)
+        # What a stranger chose (a name, a version) is in some texts: the kind is not for him to vary.
+        kind = error.code if isinstance(error, HandshakeError) else type(error).__name__
+        self._refusals.note(host, str(error), str(error) if isinstance(error, TlsRefused) else kind)
