@@ -3,6 +3,7 @@
     lock            held by the running process
     identity.json   name, incarnation and cluster; written once
     secret          the cluster's secret, for a managed server (0600)
+    tls-dir         the path of the directory with its certificate, for a server that speaks TLS
     config.json     the last configuration: schema, groups, directory of servers
     endpoints.json  dbnode.wire.ServerFile, written when the server listens
     wal/            the write-ahead log of all groups
@@ -24,6 +25,9 @@ from dbnode.sqlite_file import sync_directory
 from dbnode.wire import ManagedConfig, ServerFile
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+#: In the place of a directory of certificates: no TLS.
+OFF = "off"
 
 
 class DataDirectoryError(Exception):
@@ -121,6 +125,23 @@ class DataDirectory:
         if given is not None:
             replace_file(kept, secret + b"\n", mode=0o600)
         return secret
+
+    def tls_dir(self, told: str | None) -> Path | None:
+        """Return where the certificates are, None for no TLS: as it is told, from now on, else as before.
+
+        A server that is started on its directory alone must not fall back to talking in the clear.
+        """
+        kept = self.path / "tls-dir"
+        if told == OFF:
+            kept.unlink(missing_ok=True)
+            return None
+        if told is not None:
+            replace_file(kept, told.encode() + b"\n")
+            return Path(told)
+        try:
+            return Path(kept.read_text().removesuffix("\n"))
+        except FileNotFoundError:
+            return None
 
     def read_config(self) -> StoredConfig | None:
         """Return the last configuration, None if there never was one."""

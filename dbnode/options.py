@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from twisted.python import usage
 
+from dbnode.datadir import OFF
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import Limits
 from dbnode.schema import Schema, schema_from_json
@@ -34,6 +35,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     server_id: str | None
     cluster_id: str | None
     secret_file: Path | None
+    #: A directory, or OFF.
+    tls_dir: str | None
     http: str | None
     link: str | None
     schema: Schema | None
@@ -71,6 +74,10 @@ def _endpoint(text: str) -> str:
     return f"tcp:{text}:interface=127.0.0.1"
 
 
+def _tls_dir(text: str) -> str:
+    return text if text == OFF else str(Path(text).absolute())
+
+
 def _schema(text: str) -> Schema:
     try:
         return schema_from_json(json.loads(text))
@@ -85,6 +92,7 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("id", None, None, "What GET /home says; the name unless given", str),
     ("cluster-id", None, None, "The cluster that manages this server; without one it is a server alone", str),
     ("secret-file", None, None, "A file with the cluster's secret, which is copied into the data directory", str),
+    ("tls-dir", None, None, "Certificates (see bin/certificates): links and HTTP in mutual TLS; or 'off'", _tls_dir),
     ("http", None, None, "Where HTTP is served: a port on 127.0.0.1, or an endpoint", _endpoint),
     ("link", None, None, "Where servers and balancers connect: a port on 127.0.0.1, or an endpoint", _endpoint),
     ("schema", None, None, "JSON schema for a POST /config without one, to a server alone", _schema),
@@ -131,6 +139,7 @@ class ServerOptions(usage.Options):
             server_id=self["id"],
             cluster_id=self["cluster-id"],
             secret_file=Path(secret_file).absolute() if secret_file else None,
+            tls_dir=self["tls-dir"],
             http=http,
             link=self["link"],
             schema=self["schema"],

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,12 +34,16 @@ from dbnode.store import StoreError
 from dbnode.wire import Endpoint, ServerFile, decode_items, encode_items
 from raftlog.link import Identity, Receive
 from raftlog.link.links import Links
+from raftlog.link.refusals import Refusals
+from raftlog.tls import MutualTls, TlsRole, TlsUnusable
 from raftlog.wal import RecoveredGroup, Wal, WalError, open_wal
 
 T = TypeVar("T")
 
 #: Threads for what stores do besides small reads and commits: long scans, checkpoints, copies.
 _STORE_THREADS_MAX = 4
+#: Whose certificates open the HTTP port.
+_ASKING: tuple[TlsRole, ...] = ("balancer", "operator")
 #: How long a thread that comes back from the disk waits at most for the reactor's to let go (default 5 ms).
 _SWITCH_SECONDS = 0.0005
 
@@ -74,6 +78,7 @@ class ServerProcess(Service):
         self._threads = ThreadPool(0, _STORE_THREADS_MAX, "stores")
         self._wal: Wal | None = None
         self._links: Links | None = None
+        self._tls: MutualTls | None = None
         self._server: DatabaseServer | None = None
         self._site: JsonSite | None = None
         self._port: IListeningPort | None = None
@@ -101,6 +106,7 @@ class ServerProcess(Service):
         secret = data.secret(settings.secret_file)
         if identity.cluster_id and secret is None:
             raise DataDirectoryError(f"{data.path} has no secret of cluster {identity.cluster_id}: use --secret-file")
+        self._tls = self._mutual_tls(identity)
         self._server = server = self._put_together(
             identity, self._wal, recovered, secret if identity.cluster_id else None
         )
@@ -108,6 +114,15 @@ class ServerProcess(Service):
         await self._listen(identity, server)
         gc.collect()
         gc.freeze()
+
+    def _mutual_tls(self, identity: ServerIdentity) -> MutualTls | None:
+        directory = self._data.tls_dir(self._settings.tls_dir)
+        if directory is None:
+            return None
+        tls = MutualTls(self._reactor, directory, "server", identity.name)
+        if identity.cluster_id not in ("", tls.own.cluster_id):
+            raise TlsUnusable(f"{directory} is for cluster {tls.own.cluster_id}, this is {identity.cluster_id}")
+        return tls
 
     def _put_together(
         self, identity: ServerIdentity, wal: Wal, recovered: dict[int, RecoveredGroup], secret: bytes | None
@@ -119,7 +134,7 @@ class ServerProcess(Service):
         def links_of(receive: Receive) -> Links:
             own = Identity(identity.cluster_id, "server", identity.name, identity.incarnation)
             assert secret is not None
-            self._links = Links(reactor, own, secret, encode_items, decode_items, receive, rng=rng)
+            self._links = Links(reactor, own, secret, encode_items, decode_items, receive, rng=rng, tls=self._tls)
             return self._links
 
         return DatabaseServer(
@@ -151,13 +166,17 @@ class ServerProcess(Service):
             link = address(await listen(reactor, candidates, self._links.listen))
         self._site = site = JsonSite(reactor, server.app.app.resource(), settings.limits)
         candidates = descriptions(settings.http, before.http if before is not None else None)
-        self._port = await listen(reactor, candidates, lambda endpoint: endpoint.listen(site))
+        self._port = await listen(reactor, candidates, lambda endpoint: self._guarded(endpoint).listen(site))
         http = address(self._port)
         started_at = _started_at()
         self._data.write_endpoints(
             ServerFile(identity.name, identity.incarnation, identity.cluster_id, os.getpid(), started_at, http, link)
         )
         self._log.info("{name} serves HTTP at {http} and links at {link}", name=identity.name, http=http, link=link)
+
+    def _guarded(self, endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
+        """Return the endpoint for HTTP, in TLS if there is any: then only for balancers and operators."""
+        return endpoint if self._tls is None else self._tls.server(endpoint, _ASKING, Refusals("HTTP").note)
 
     async def _stop(self) -> None:
         if self._port is not None:
@@ -178,7 +197,7 @@ class ServerProcess(Service):
     # ---- the world's faults -------------------------------------------------------------------------------------
 
     def _cannot_start(self, failure: Failure) -> None:
-        if failure.check(DataDirectoryError, WalError, StoreError, CannotListenError):
+        if failure.check(DataDirectoryError, WalError, StoreError, CannotListenError, TlsUnusable):
             self._die(f"cannot start: {failure.getErrorMessage()}")
         self._failed(failure)
 

@@ -27,7 +27,9 @@ def launcher_of(
     if options["launcher"] == "docker":
         return _docker(reactor, options, cluster_id, secret, heartbeat, times)
     environment = servers_environment(os.environ)
-    return ProcessLauncher(reactor, reactor, reactor, directory, secret, heartbeat, environment, times)
+    return ProcessLauncher(
+        reactor, reactor, reactor, directory, secret, heartbeat, environment, times, options["tls-dir"]
+    )
 
 
 def _docker(
@@ -50,6 +52,7 @@ def _docker(
         project=options["project"],
         memory_bytes=options["server-memory"],
         cpus=options["server-cpus"],
+        tls_dir=str(options["tls-dir"] or ""),
     )
     containers = Containers(
         lambda: connect_to_engine(os.environ, THREADS_MAX), cluster_id, secret, settings, own_container_id()

@@ -6,6 +6,7 @@ An option on the command line wins over SHARDLB_<OPTION>, and that over the cour
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from twisted.python import usage
@@ -46,6 +47,10 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise ValueError(f"{text} is not a time above 0")
     return seconds
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()
 
 
 def _launcher(text: str) -> str:
@@ -96,6 +101,7 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("port", "p", _endpoint("5000"), "Where clients connect: a port on 127.0.0.1, or an endpoint", _endpoint),
     ("lane", None, "lean", "Who serves reads and changes: 'lean', in front of Klein, or 'klein' itself", _lane),
     ("data-dir", "d", "data", "Directory of the catalog, the cluster's secret and the servers", str),
+    ("tls-dir", None, None, "Certificates (see bin/certificates): servers and links in mutual TLS", _absolute),
     ("auto-init", None, None, "Make a table if there is none: 'default', or a FILE with the body of an /init", str),
     ("server-number", None, None, "With --auto-init default: so many servers, placed by the balancer", _positive),
     (

@@ -8,6 +8,7 @@ import random
 import resource
 import secrets
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,10 +22,11 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
 from dbnode.client import SessionOptions
 from dbnode.client.control import Control
+from dbnode.client.tls import ServersOnly
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import JsonSite, Limits, encode
 from dbnode.wire import decode_items, encode_items
@@ -46,8 +48,13 @@ from lbnode.wire import InitLimits, InitRequest, parse_init
 from raftlog.errors import LostData
 from raftlog.link import Identity, Receive
 from raftlog.link.links import Links
+from raftlog.tls import MutualTls, TlsUnusable
+from raftlog.tls.authority import ensure
+from raftlog.tls.name import OWN_BUSINESS
 from raftlog.wal import Wal, WalError, open_wal
 
+#: What a balancer is called where it is told from others: in its certificate and, with its incarnation, on links.
+_NAME = "balancer"
 #: How long a thread that comes back from the disk waits at most for the reactor's to let go (default 5 ms).
 _SWITCH_SECONDS = 0.0005
 #: How long requests that are being answered may take when the balancer stops.
@@ -81,6 +88,7 @@ class BalancerProcess(Service):
         self._options = options
         self._data = DataDirectory(Path(options["data-dir"]))
         self._pool = _connection_pool(reactor)
+        self._tls: MutualTls | None = None
         self._wal: Wal | None = None
         self._launcher: Launcher | None = None
         self._balancer: Balancer | None = None
@@ -103,7 +111,7 @@ class BalancerProcess(Service):
     async def _start_or_die(self) -> None:
         try:
             await self._start()
-        except (DirectoryUnusable, WalError, LostData, LaunchFailed, CannotListenError, ApiError) as error:
+        except (DirectoryUnusable, TlsUnusable, WalError, LostData, LaunchFailed, CannotListenError, ApiError) as error:
             self._die(f"cannot start: {error}")
         except (OSError, msgspec.MsgspecError) as error:
             self._die(f"cannot start with {self._data.path}: {error}")
@@ -120,9 +128,15 @@ class BalancerProcess(Service):
             rebuilt = rebuild(homes_below(self._data.servers))
             self._data.keep_rebuilt(rebuilt.catalog, rebuilt.secret)
             self._log.warn("the catalog was put together from what the servers know")
-        cluster_id = self._data.cluster_id(secrets.token_hex(8))
+        self._tls = tls = self._mutual_tls()
+        cluster_id = self._data.cluster_id(secrets.token_hex(8) if tls is None else tls.own.cluster_id)
+        if tls is not None and tls.own.cluster_id != cluster_id:
+            raise TlsUnusable(
+                f"{options['tls-dir']} is for cluster {tls.own.cluster_id}, {self._data.path} is of {cluster_id}: "
+                f"make other certificates with bin/certificates DIR --cluster-id {cluster_id}"
+            )
         secret = self._data.secret(secrets.token_hex(32))
-        control = Control(self._reactor, HTTPClient(Agent(self._reactor, pool=self._pool)), secret)
+        control = Control(self._reactor, HTTPClient(self._agent()), secret, tls=tls is not None)
         self._launcher = launcher_of(self._reactor, options, self._data.servers, cluster_id, secret, control.heartbeat)
         await self._launcher.open()
         self._balancer = balancer = self._put_together(cluster_id, secret, control, self._launcher)
@@ -148,6 +162,17 @@ class BalancerProcess(Service):
             self._die(f"cannot start: --port {description} is no endpoint to listen at: {error}")
         return port
 
+    def _mutual_tls(self) -> MutualTls | None:
+        directory: Path | None = self._options["tls-dir"]
+        if directory is None:
+            return None
+        ensure(directory, "balancer", _NAME, datetime.now(UTC))
+        return MutualTls(self._reactor, directory, "balancer", _NAME)
+
+    def _agent(self) -> Agent:
+        policy = BrowserLikePolicyForHTTPS() if self._tls is None else ServersOnly(self._tls)
+        return Agent(self._reactor, policy, pool=self._pool)
+
     def _put_together(self, cluster_id: str, secret: bytes, control: Control, launcher: Launcher) -> Balancer:
         reactor, options = self._reactor, self._options
         rng = random.Random(secrets.randbits(64))
@@ -158,12 +183,12 @@ class BalancerProcess(Service):
 
         def links_of(name: str, receive: Receive) -> Links:
             own = Identity(cluster_id, "balancer", name, incarnation)
-            return Links(reactor, own, secret, encode_items, decode_items, receive, rng=rng)
+            return Links(reactor, own, secret, encode_items, decode_items, receive, rng=rng, tls=self._tls)
 
         return Balancer(
             reactor,
             rng,
-            name=f"balancer-{incarnation}",
+            name=f"{_NAME}{OWN_BUSINESS}{incarnation}",
             state_file=self._data.catalog / "state.json",
             wal=self._wal,
             recovered=recovered,

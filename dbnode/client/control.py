@@ -47,13 +47,15 @@ class ControlFailed(Exception):
 class Control:
     """The control plane of all servers of a cluster.
 
-    `http` is a treq client over the process's one connection pool; `secret` is the cluster's.
+    `http` is a treq client over the process's one connection pool; with `tls` it is one that servers in TLS accept
+    (dbnode.client.tls). `secret` is the cluster's.
     """
 
-    def __init__(self, clock: IReactorTime, http: HTTPClient, secret: bytes) -> None:
+    def __init__(self, clock: IReactorTime, http: HTTPClient, secret: bytes, *, tls: bool = False) -> None:
         self._clock = clock
         self._http = http
         self._secret = secret
+        self._scheme = "https" if tls else "http"
 
     async def heartbeat(self, server: Endpoint, timeout_seconds: float) -> None:
         """Return if the server is alive."""
@@ -100,7 +102,7 @@ class Control:
         headers = Headers(
             {b"Authorization": [sign(self._secret, method, path, body)], b"Content-Type": [b"application/json"]}
         )
-        url = f"http://{server.host}:{server.port}{path}"
+        url = f"{self._scheme}://{server.host}:{server.port}{path}"
         response: Any = await self._http.request(method, url, headers=headers, data=body or None, unbuffered=True)
         if response.code != 200:
             raise await _refusal(response)

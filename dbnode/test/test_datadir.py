@@ -57,6 +57,12 @@ class DataDirectoryTests(SynchronousTestCase):
         self.assertIn("belongs to server Server0, not Server1", str(other_name))
         self.assertIn("belongs to cluster (none), not c", str(other_cluster))
 
+    def test_tls_is_kept(self) -> None:
+        """A server that spoke TLS speaks it when it is started on its directory alone, until it is told not to."""
+        told = [self.data.tls_dir(one) for one in (None, "/a", None, "/b", None, "off", None)]
+
+        self.assertEqual(told, [None, Path("/a"), Path("/a"), Path("/b"), Path("/b"), None, None])
+
     def test_new_server_needs_a_name(self) -> None:
         """An empty directory without a name is a mistake that is said."""
         self.assertIn("--name", str(self.assertRaises(DataDirectoryError, self.data.identify, None, None, "x")))

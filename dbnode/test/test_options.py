@@ -39,6 +39,7 @@ class OptionsTests(SynchronousTestCase):
             "id": ("1", "2"),
             "cluster-id": ("c", "d"),
             "secret-file": ("/a", "/b"),
+            "tls-dir": ("/certificates", "off"),
             "http": ("tcp:1", "tcp:2"),
             "link": ("tcp:3", "tcp:4"),
             "schema": (SCHEMA, SCHEMA.replace("name", "title")),

@@ -3,7 +3,7 @@
 A server's home is its volume; a container is what runs on it. One that is dead is started again, or made anew if it
 would be made differently today: another image, other limits. Containers have no capabilities, no way to gain any, a
 file system that cannot be written but for the volume, and no root inside. The cluster's secret goes into the volume,
-as a file that only the server may read; neither environment nor arguments hold it.
+as a file that only the server may read; neither environment nor arguments hold it. So do its certificate and key.
 
 Raises EngineUnreachable if the engine cannot be asked, LaunchFailed for what it refuses.
 """
@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -25,6 +26,7 @@ from requests.exceptions import RequestException
 
 from dbnode.wire import Endpoint, ServerFile
 from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
+from lbnode.launchers.certify import certify
 from lbnode.launchers.docker_archive import archive_of, has_file, only_file
 from lbnode.launchers.docker_names import (
     DATA,
@@ -41,6 +43,7 @@ from lbnode.launchers.docker_names import (
     network_name,
 )
 from lbnode.launchers.docker_network import ready_network
+from raftlog.tls.name import authorities, process_file
 
 #: How long the engine may take to answer; it starts containers one after the other.
 ENGINE_SECONDS = 30
@@ -194,8 +197,18 @@ class Containers:
                     container.remove()
                 raise LostHome(f"the volume {container.name} does not hold the data of {spec.name} any more")
             if not container.attrs["State"]["Running"]:
-                container.put_archive(DATA, archive_of("secret", self._secret + b"\n", USER_ID))
+                for name, content in self._private_files(spec):
+                    container.put_archive(DATA, archive_of(name, content, USER_ID))
                 container.start()
+
+    def _private_files(self, spec: ServerSpec) -> Iterator[tuple[str, bytes]]:
+        """Yield what a server knows and others must not, by the name that it has in its volume."""
+        yield "secret", self._secret + b"\n"
+        if self._settings.tls_dir:
+            directory = Path(self._settings.tls_dir)
+            certify(directory, spec.name)
+            for path in (authorities(directory), process_file(directory, "server", spec.name)):
+                yield path.name, path.read_bytes()
 
     def _ready_container(self, spec: ServerSpec) -> tuple[Any, bool]:
         """Return a home's container, and whether it was made now."""
@@ -228,7 +241,7 @@ class Containers:
         aliases = [spec.name] if _HOST_NAME.fullmatch(spec.name) else []
         container = self._client.containers.create(
             self._settings.image,
-            _arguments(spec),
+            _arguments(spec, in_tls=bool(self._settings.tls_dir)),
             name=name,
             labels=self._labels | {LABEL_HOME: spec.home, LABEL_SERVER: spec.name, LABEL_RECIPE: self._recipe},
             user=f"{USER_ID}:{USER_ID}",
@@ -269,13 +282,14 @@ def _stop(container: Any, patience_seconds: int) -> None:
         container.stop(timeout=patience_seconds)
 
 
-def _arguments(spec: ServerSpec) -> list[str]:
+def _arguments(spec: ServerSpec, *, in_tls: bool) -> list[str]:
     return [
         f"--name={spec.name}",
         f"--data-dir={DATA}",
         f"--cluster-id={spec.cluster_id}",
         f"--http=tcp:{HTTP_PORT}",
         f"--link=tcp:{LINK_PORT}",
+        f"--tls-dir={DATA if in_tls else 'off'}",
     ]
 
 

@@ -32,13 +32,17 @@ _SHOWN_MAX = 40
 
 
 class DockerSettings(msgspec.Struct, frozen=True):
-    """What an operator chose: the servers' image, their network ("": one of the cluster's own), project and limits."""
+    """What an operator chose: the servers' image, their network ("": one of the cluster's own), project and limits.
+
+    `tls_dir` is where this process has the servers' certificates, "" for no TLS.
+    """
 
     image: str = "shardlb-server"
     network: str = ""
     project: str = "shardlb"
     memory_bytes: int | None = None
     cpus: float | None = None
+    tls_dir: str = ""
 
 
 def home_name(cluster_id: str, home: str) -> str:

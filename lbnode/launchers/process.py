@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from dbnode.client.control import ControlFailed
 from dbnode.wire import Endpoint, ServerFile
 from lbnode.launchers import LaunchFailed, LaunchTimes, LostHome, ServerSpec
+from lbnode.launchers.certify import certify
 from lbnode.launchers.exits import Exits
 from lbnode.launchers.processes import Process, with_argument
 
@@ -54,7 +55,8 @@ class _Exit(ProcessProtocol):
 class ProcessLauncher:
     """Launcher of `twistd dbnode` processes with their data below `directory`.
 
-    `heartbeat` asks a server whether it serves, within some seconds; `environment` is what the servers inherit.
+    `heartbeat` asks a server whether it serves, within some seconds; `environment` is what the servers inherit;
+    `tls_dir` is where their certificates are, and are made if the authority's key is there.
     """
 
     _log = Logger()
@@ -69,6 +71,7 @@ class ProcessLauncher:
         heartbeat: Callable[[Endpoint, float], Awaitable[None]],
         environment: Mapping[str, str],
         times: LaunchTimes,
+        tls_dir: Path | None = None,
     ) -> None:
         self._clock = clock
         self._processes = processes
@@ -77,6 +80,7 @@ class ProcessLauncher:
         self._heartbeat = heartbeat
         self._environment = dict(environment)
         self._times = times
+        self._tls_dir = tls_dir
         self._ended: Callable[[str], None] = lambda home: None
         self._exits = Exits(readers, lambda home: self._ended(home))
 
@@ -121,6 +125,8 @@ class ProcessLauncher:
         deadline = self._clock.seconds() + self._times.start_seconds
         if _processes_of(home):
             return await self._until_it_answers(spec, home, None, deadline)
+        if self._tls_dir is not None:
+            certify(self._tls_dir, spec.name)
         exit_ = self._spawn(spec, home)
         try:
             return await self._until_it_answers(spec, home, exit_, deadline)
@@ -132,10 +138,12 @@ class ProcessLauncher:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         secret_file = home / "secret"
         with open(secret_file, "wb", opener=_private) as file:
+            os.fchmod(file.fileno(), 0o600)
             file.write(self._secret)
         arguments = [sys.executable, "-P", "-c", _PROGRAM, "--nodaemon", "--pidfile=", f"--logfile={home}/server.log"]
         arguments += ["dbnode", "--name", spec.name, "--data-dir", str(home)]
         arguments += ["--cluster-id", spec.cluster_id, "--secret-file", str(secret_file)]
+        arguments += ["--tls-dir", "off" if self._tls_dir is None else str(self._tls_dir)]
         exit_ = _Exit()
         with open(os.devnull, "rb") as nothing, open(_output(home), "wb") as output:
             self._processes.spawnProcess(

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 
-from dbnode.client.control import Control
+from dbnode.client.control import Control, ControlFailed
+from dbnode.client.tls import ServersOnly
 from dbnode.wire import Endpoint, ServerFile
 from lbnode.launchers import LaunchFailed, LaunchTimes, LostHome, ServerSpec
 from lbnode.launchers.process import ProcessLauncher
 from lbnode.launchers.processes import Process, started_at, with_argument
 from lbnode.test.launcher_contract import SPEC, LauncherContract, who
+from raftlog.tls import MutualTls
+from raftlog.tls.authority import issue, make_authority
 
 SECRET = b"5ec3e7" * 8
 
@@ -37,16 +41,17 @@ class ProcessLauncherTests(LauncherContract, TestCase):
 
         self.reactor: Any = reactor
         self.directory = Path(self.mktemp()).absolute()
+        self.certificates = Path(self.mktemp()).absolute()
         pool = HTTPConnectionPool(reactor, persistent=False)
         self.control = Control(self.reactor, HTTPClient(Agent(reactor, pool=pool)), SECRET)
         self.launcher: ProcessLauncher = self.with_times(LaunchTimes())
         self.addCleanup(self.destroy_all)
 
-    def with_times(self, times: LaunchTimes) -> ProcessLauncher:
+    def with_times(self, times: LaunchTimes, tls_dir: Path | None = None) -> ProcessLauncher:
         """Return another launcher on the same directory."""
         heartbeat = self.control.heartbeat
         return ProcessLauncher(
-            self.reactor, self.reactor, self.reactor, self.directory, SECRET, heartbeat, os.environ, times
+            self.reactor, self.reactor, self.reactor, self.directory, SECRET, heartbeat, os.environ, times, tls_dir
         )
 
     async def turn(self) -> None:
@@ -73,6 +78,27 @@ class ProcessLauncherTests(LauncherContract, TestCase):
         first = await self.launcher.start(SPEC)
 
         self.assertEqual(await self.with_times(LaunchTimes()).start(SPEC), first)
+
+    async def test_in_tls(self) -> None:
+        """Servers get certificates made, and then answer only who has one; without the authority's key it is told."""
+        certificates = self.certificates
+        make_authority(certificates, "c1", datetime.now(UTC))
+        issue(certificates, "balancer", "lb", datetime.now(UTC))
+        tls = MutualTls(self.reactor, certificates, "balancer", "lb")
+        plain, pool = self.control, HTTPConnectionPool(self.reactor, persistent=False)
+        agent = Agent(self.reactor, ServersOnly(tls), pool=pool)
+        self.control = Control(self.reactor, HTTPClient(agent), SECRET, tls=True)
+        self.launcher = self.with_times(LaunchTimes(), certificates)
+
+        started = await self.launcher.start(SPEC)
+        await self.control.heartbeat(started.http, 5.0)
+        with self.assertRaises(ControlFailed):
+            await plain.heartbeat(started.http, 5.0)
+
+        self.assertIn("server-Server0.pem", [path.name for path in certificates.iterdir()])
+        (certificates / "ca.key").unlink()
+        with self.assertRaisesRegex(LaunchFailed, "Server1 gets no certificate: .*bin/certificates DIR server:Server1"):
+            await self.launcher.start(ServerSpec("Server1", "Server1", "c1"))
 
     async def test_damaged_files_name_no_server(self) -> None:
         """A server whose files are damaged is found by its command line."""

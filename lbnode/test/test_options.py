@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,6 +17,7 @@ OPTIONS = {
     "port": ("tcp:5000:interface=127.0.0.1", "8000", "tcp:8000:interface=127.0.0.1"),
     "lane": ("lean", "klein", "klein"),
     "data-dir": ("data", "/srv/table", "/srv/table"),
+    "tls-dir": (None, "/srv/certificates", Path("/srv/certificates")),
     "auto-init": (None, "default", "default"),
     "server-number": (None, "4", 4),
     "launcher": ("process", "docker", "docker"),

@@ -20,7 +20,7 @@ from raftlog.tls.authority import (
     parse_process,
     processes_in,
 )
-from raftlog.tls.name import TlsRole, TlsUnusable
+from raftlog.tls.name import TlsRole, TlsUnusable, authorities
 
 _EPILOG = """\
 The first run in an empty DIR makes the cluster's authority: ca.pem, and ca.key, which only who makes certificates
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(directory: Path, processes: list[tuple[TlsRole, str]], options: argparse.Namespace) -> None:
     now = datetime.now(UTC)
-    if not (directory / "ca.pem").exists():
+    if not (authorities(directory)).exists():
         make_authority(directory, options.cluster_id or secrets.token_hex(8), now)
         print(f"{directory / 'ca.pem'}: the authority of cluster {cluster_id_of(directory)}")
     elif options.cluster_id not in (None, cluster_id_of(directory)):

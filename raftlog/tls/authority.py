@@ -27,6 +27,7 @@ from raftlog.tls.name import (
     CertifiedName,
     TlsRole,
     TlsUnusable,
+    authorities,
     authority_uri,
     cluster_of,
     name_of,
@@ -46,7 +47,7 @@ _HERE = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.
 def make_authority(directory: Path, cluster_id: str, now: datetime) -> None:
     """Make the authority of a cluster, in a directory that has none; raises TlsUnusable if it has one."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (directory / "ca.pem").exists():
+    if (authorities(directory)).exists():
         raise TlsUnusable(f"{directory} has an authority already")
     key = ec.generate_private_key(ec.SECP256R1())
     name = _common_name(f"shardlb {cluster_id}")
@@ -72,7 +73,7 @@ def make_authority(directory: Path, cluster_id: str, now: datetime) -> None:
     )
     # The key first: with a certificate that has none, nothing could be made here any more.
     _replace(directory / "ca.key", _private_bytes(key), 0o600)
-    _replace(directory / "ca.pem", certificate.public_bytes(Encoding.PEM), 0o644)
+    _replace(authorities(directory), certificate.public_bytes(Encoding.PEM), 0o644)
 
 
 def has_authority(directory: Path) -> bool:
@@ -82,7 +83,7 @@ def has_authority(directory: Path) -> bool:
 
 def cluster_id_of(directory: Path) -> str:
     """Return the id of the cluster that the certificates in a directory are for; raises TlsUnusable."""
-    cluster_id = cluster_of(read_certificate(directory / "ca.pem"))
+    cluster_id = cluster_of(read_certificate(authorities(directory)))
     if cluster_id is None:
         raise TlsUnusable(f"{directory / 'ca.pem'} is no authority's certificate for a cluster")
     return cluster_id
@@ -92,7 +93,7 @@ def issue(directory: Path, role: TlsRole, name: str, now: datetime, days: int = 
     """Make key and certificate of a process; return where they are. Raises TlsUnusable."""
     if not name.strip() or OWN_BUSINESS in name or not name.isprintable():
         raise TlsUnusable(f"{name!r} is no name of a {role}; it must be printable, not blank, and without '/'")
-    authority = read_certificate(directory / "ca.pem")
+    authority = read_certificate(authorities(directory))
     authority_key = _load_key(directory / "ca.key")
     subject = CertifiedName(cluster_id_of(directory), role, name)
     key = ec.generate_private_key(ec.SECP256R1())

@@ -16,7 +16,7 @@ from OpenSSL import SSL
 from twisted.logger import Logger
 
 from raftlog.tls.authority import is_due, read_certificate
-from raftlog.tls.name import CertifiedName, TlsRole, TlsUnusable, name_of, process_file
+from raftlog.tls.name import CertifiedName, TlsRole, TlsUnusable, authorities, name_of, process_file
 
 #: Rights by which others may read a private key.
 _OTHERS = 0o077
@@ -28,7 +28,7 @@ class Credentials:
     _log = Logger()
 
     def __init__(self, directory: Path, role: TlsRole, name: str) -> None:
-        self._authority = directory / "ca.pem"
+        self._authority = authorities(directory)
         self._file = process_file(directory, role, name)
         self._stamps = self._now_stamps()
         self.own = self._name(role, name)

@@ -77,6 +77,11 @@ def parse_role(text: str) -> TlsRole:
     raise ValueError(f"{text} is no role; there are {', '.join(get_args(TlsRole))}")
 
 
+def authorities(directory: Path) -> Path:
+    """Return where the certificates of the authorities are that are believed."""
+    return directory / "ca.pem"
+
+
 def process_file(directory: Path, role: TlsRole, name: str) -> Path:
     """Return where the key and the certificate of a process are."""
     return directory / f"{role}-{name}.pem"
