@@ -13,6 +13,7 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 
+from dbnode.errors import ApiError
 from dbnode.jsonhttp import Answer, Endpoint, Headers, Response, answer, errors_as_json, json_response
 from lbnode.hot import DataRequests
 from lbnode.metrics import Metrics
@@ -46,15 +47,26 @@ class ClusterEndpoints(Protocol):
 
 
 class BalancerApp:
-    """The table of all routes. `direct` has the endpoints of the hot ones, by method and path."""
+    """The table of all routes. `direct` has the endpoints of the hot ones, by method and path.
+
+    `catalog` is for followers (lbnode.feed), None where there is none to follow.
+    """
 
     app = Klein()
     errors_as_json(app)
 
-    def __init__(self, router: Router, data: DataRequests, cluster: ClusterEndpoints, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        router: Router,
+        data: DataRequests,
+        cluster: ClusterEndpoints,
+        metrics: Metrics,
+        catalog: Endpoint | None = None,
+    ) -> None:
         self._router = router
         self._cluster = cluster
         self._metrics = metrics
+        self._catalog_of = catalog or _nothing_to_follow
         self._read_rows = metrics.measured("read", data.read)
         self._write_rows = metrics.measured("write", data.write)
         self._update_row = metrics.measured("update", data.update)
@@ -128,6 +140,10 @@ class BalancerApp:
     def _metrics_text(self, request: Request) -> Deferred[None] | None:
         return self._answer(request, "metrics", self.metrics)
 
+    @app.route("/catalog", methods=["POST"])
+    def _catalog(self, request: Request) -> Deferred[None] | None:
+        return self._answer(request, "catalog", self._catalog_of)
+
     def _answer(self, request: Request, name: str, endpoint: Endpoint) -> Deferred[None] | None:
         return answer(request, self._metrics.measured(name, endpoint))
 
@@ -140,3 +156,7 @@ class BalancerApp:
     def metrics(self, headers: Headers, body: bytes) -> Response:
         """Return the figures in Prometheus' text format."""
         return Response(200, self._metrics.text(), ((b"Content-Type", self._metrics.content_type),))
+
+
+def _nothing_to_follow(headers: Headers, body: bytes) -> Response:
+    raise ApiError("no_catalog", "this is a follower; follow the balancer that it follows", status=404)

@@ -24,6 +24,7 @@ from lbnode.catalog_machine import CatalogMachine
 from lbnode.cluster import ClusterRequests
 from lbnode.control import LinkWatch, ServerControl, SharedWatch, WatchedLinks
 from lbnode.controller import Controller, ControllerTimes
+from lbnode.feed import Announcing, CatalogEndpoint, CatalogFeed
 from lbnode.fleet import Fleet, FleetTimes
 from lbnode.hot import DataRequests
 from lbnode.initialise import Initialisation, InitTimes
@@ -62,8 +63,8 @@ class Balancer:
     """One balancer.
 
     `name` was never used before by a balancer of the cluster: its sessions and links go by it. `state_file` keeps the
-    catalog, `wal` and `recovered` are its log. `links_of` makes unstarted links for a name and a receiver, `fatal`
-    ends the process. `restored` is what a catalog that is gone begins with.
+    catalog, `wal` and `recovered` are its log. `links_of` makes unstarted links for a name and a receiver; who knows
+    `secret` may follow the catalog; `fatal` ends the process. `restored` is what a catalog that is gone begins with.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Balancer:
         links_of: Callable[[str, Receive], WatchedLinks],
         launcher: Launcher,
         control: ServerControl,
+        secret: bytes,
         fatal: Callable[[Failure], None],
         restored: Catalog | None = None,
         settings: BalancerSettings,
@@ -116,6 +118,7 @@ class Balancer:
         gauges: dict[tuple[str, str], Callable[[], float]] = {
             ("shardlb_reads_waiting", "Reads without an answer yet."): lambda: self.router.reads_waiting,
             ("shardlb_changes_waiting", "Changes without an outcome yet."): lambda: self.router.changes_waiting,
+            ("shardlb_followers", "Processes that follow the catalog here."): lambda: self.feed.followers,
         }
         counters: dict[tuple[str, str], Callable[[], float]] = {
             ("shardlb_respawns", "Servers started by their keepers."): lambda: upkeep.respawns,
@@ -124,14 +127,16 @@ class Balancer:
         }
         for kind, text in _STEPS:
             counters[(f"shardlb_membership_{kind}s", text)] = partial(reshape.steps.__getitem__, kind)
-        metrics = Metrics(clock.seconds, gauges, counters)
+        metrics = Metrics(clock.seconds, gauges, counters, {"name": name, "role": "balancer"})
         data = DataRequests(self.router, rows_max=settings.rows_max)
-        self.app = BalancerApp(self.router, data, ClusterRequests(self.controller, self.router, limits), metrics)
+        self.feed = CatalogFeed(clock, lambda: self._machine.catalog)
+        cluster = ClusterRequests(Announcing(self.controller, self.feed), self.router, limits)
+        self.app = BalancerApp(self.router, data, cluster, metrics, CatalogEndpoint(self.feed, secret).answer)
 
     async def open(self, cluster_id: str) -> None:
         """Open the catalog and route to what it holds; requests can be taken from now on."""
         self._machine.load()
-        self._machine.watch(self.controller.catalog_changed)
+        self._machine.watch(self._catalog_changed)
         self._node.startService()
         self._links.watch(_ignore, self._requests.dropped)
         self._links.startService()
@@ -141,6 +146,14 @@ class Balancer:
     def start(self) -> None:
         """Begin to look after the servers."""
         self.controller.startService()
+
+    def release_followers(self) -> None:
+        """Let nobody wait for a newer catalog any more, as the first step of stopping."""
+        self.feed.stop()
+
+    def _catalog_changed(self, catalog: Catalog) -> None:
+        self.controller.catalog_changed(catalog)
+        self.feed.changed(catalog)
 
     async def stop(self) -> None:
         """Route no more, stop the servers, then the rest. The log is closed by who opened it."""

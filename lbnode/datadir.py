@@ -6,6 +6,7 @@ rebuilt.json    the catalog to begin with, while it is being rebuilt from what t
 secret          what servers and balancers of the cluster prove to each other (0600)
 catalog/        the catalog's log and state
 servers/        one data directory per server, for servers on this machine
+workers/        the logs of worker processes
 """
 
 from __future__ import annotations
@@ -85,12 +86,22 @@ class DataDirectory:
         return self.path / "servers"
 
     @property
+    def workers(self) -> Path:
+        """Where the workers' logs are."""
+        return self.path / "workers"
+
+    @property
+    def secret_file(self) -> Path:
+        """The file with the cluster's secret, once `secret` was asked for."""
+        return self.path / "secret"
+
+    @property
     def _rebuilt(self) -> Path:
         return self.path / "rebuilt.json"
 
     def keep_rebuilt(self, catalog: Catalog, secret: bytes) -> None:
         """Begin with this catalog, which is of a cluster with this secret, however often that is cut short."""
-        replace_file(self.path / "secret", secret + b"\n", mode=0o600)
+        replace_file(self.secret_file, secret + b"\n", mode=0o600)
         replace_file(self.path / "identity.json", msgspec.json.encode(_Identity(catalog.cluster_id)) + b"\n")
         replace_file(self._rebuilt, msgspec.json.encode(catalog) + b"\n")
 
@@ -118,7 +129,7 @@ class DataDirectory:
 
     def secret(self, new: str) -> bytes:
         """Return the cluster's secret, which is `new` from now on if there was none."""
-        path = self.path / "secret"
+        path = self.secret_file
         try:
             secret = path.read_bytes().strip()
         except FileNotFoundError:

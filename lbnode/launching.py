@@ -26,7 +26,7 @@ def launcher_of(
     times = LaunchTimes(start_seconds=options["start-deadline"])
     if options["launcher"] == "docker":
         return _docker(reactor, options, cluster_id, secret, heartbeat, times)
-    environment = servers_environment(os.environ)
+    environment = others_environment(os.environ)
     return ProcessLauncher(
         reactor, reactor, reactor, directory, secret, heartbeat, environment, times, options["tls-dir"]
     )
@@ -60,8 +60,8 @@ def _docker(
     return DockerLauncher(reactor, containers, cluster_id, heartbeat, lambda: datetime.now(UTC).timestamp(), times)
 
 
-def servers_environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return a process's environment without what it says about options: those are the balancer's own."""
+def others_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return what servers and workers inherit: the environment without what it says of this process's options."""
     options = {name for names in COURSE_NAMES.values() for name in names} | {
         "SERVER_NAME",
         "SERVER_ID",

@@ -7,13 +7,19 @@ are made when the figures are asked for.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from inspect import iscoroutine
 from itertools import accumulate
 from typing import Any, TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -46,12 +52,19 @@ class _Series:
 
 
 class Metrics(Collector):
-    """All figures of a balancer. `seconds` is a monotonic clock."""
+    """All figures of one process. `seconds` is a monotonic clock, `process` says which process it is."""
 
     content_type = CONTENT_TYPE_LATEST.encode()
 
-    def __init__(self, seconds: Callable[[], float], gauges: Readings, counters: Readings | None = None) -> None:
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        gauges: Readings,
+        counters: Readings | None = None,
+        process: Mapping[str, str] | None = None,
+    ) -> None:
         self._seconds = seconds
+        self._process = dict(process or {})
         self._gauges = gauges
         self._counters = counters or {}
         self._series: dict[str, _Series] = {}
@@ -103,6 +116,8 @@ class Metrics(Collector):
             durations.add_metric((name,), list(zip(bounds, counts, strict=True)), series.seconds_total)
         yield requests
         yield durations
+        if self._process:
+            yield InfoMetricFamily("shardlb_process", "The process that tells these figures.", value=self._process)
         for (name, text), reading in self._gauges.items():
             yield GaugeMetricFamily(name, text, value=reading())
         for (name, text), reading in self._counters.items():

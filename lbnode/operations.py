@@ -16,6 +16,7 @@ from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import in_background
 from lbnode.initialise import Initialisation
 from lbnode.planner import is_same, plan_init
+from lbnode.refusals import not_initialised
 from lbnode.resizing import Resizing
 from lbnode.table import Table
 from lbnode.wire import AddRequest, InitRequest, RemoveRequest
@@ -85,7 +86,7 @@ class Operations:
         table = self._catalog.catalog.table
         self._check_idle()
         if table is None:
-            raise ApiError("not_initialised", "there is no table yet; POST /init makes one", status=409)
+            raise not_initialised()
         return table
 
     async def _run(self, operation: Coroutine[Deferred[Any], Any, None], what: str) -> None:

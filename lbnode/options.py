@@ -12,6 +12,7 @@ from typing import Any
 from twisted.python import usage
 
 from dbnode.wire import BODY_BYTES_LIMIT
+from lbnode import roles
 from lbnode.ring import SLOTS, VIRTUAL_SERVERS
 
 #: The names that the course's projects use for the same things.
@@ -102,6 +103,21 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("lane", None, "lean", "Who serves reads and changes: 'lean', in front of Klein, or 'klein' itself", _lane),
     ("data-dir", "d", "data", "Directory of the catalog, the cluster's secret and the servers", str),
     ("tls-dir", None, None, "Certificates (see bin/certificates): servers and links in mutual TLS", _absolute),
+    (
+        "workers",
+        None,
+        0,
+        "Processes that serve clients as followers of this one; 0: it does itself",
+        roles.workers,
+    ),
+    (
+        "follow",
+        None,
+        None,
+        "Serve by the catalog of these balancers, URL[,URL…], and keep none",
+        roles.balancers,
+    ),
+    ("secret-file", None, None, "With --follow: a file with the cluster's secret", str),
     ("auto-init", None, None, "Make a table if there is none: 'default', or a FILE with the body of an /init", str),
     ("server-number", None, None, "With --auto-init default: so many servers, placed by the balancer", _positive),
     (
@@ -133,12 +149,18 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("queue-max", None, 20_000, "Most reads, and most changes of each shard, that may wait at once", _positive),
 ]
 
+_FLAGS = {
+    "rebuild": "Put a catalog that is gone together again from what the servers know",
+    "share-port": "With --follow: let other processes of this user listen at the same port",
+    "stop-on-eof": "With --follow: stop when standard input ends",
+}
+
 
 class BalancerOptions(usage.Options):
     """Options of the balancer; `environment` is where those come from that the command line leaves out."""
 
     synopsis = "[options]"
-    optFlags = [["rebuild", None, "Put a catalog that is gone together again from what the servers know"]]
+    optFlags = [[name, None, text] for name, text in _FLAGS.items()]
     optParameters = [list(parameter) for parameter in _PARAMETERS]
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -153,6 +175,8 @@ class BalancerOptions(usage.Options):
         """Refuse what does not go together."""
         if self["server-number"] is not None and self["auto-init"] != "default":
             raise usage.UsageError("--server-number is for --auto-init default; an /init says N itself")
+        defaults = {name: default for name, _, default, _, _ in _PARAMETERS}
+        roles.check(self, {**dict.fromkeys(_FLAGS, 0), **defaults})
 
 
 def _converted(variable: str, text: str, convert: Callable[[str], Any]) -> Any:

@@ -15,6 +15,11 @@ RETRY_AFTER_SECONDS = 1
 _IDS_IN_TEXT_MAX = 5
 
 
+def not_initialised() -> ApiError:
+    """Return what everybody is told who wants something of a table before there is one."""
+    return ApiError("not_initialised", "there is no table yet; POST /init makes one", status=409)
+
+
 def some_ids(ids: Sequence[int]) -> str:
     """Return a few of the ids, for a text that must stay readable."""
     return ", ".join(map(str, ids[:_IDS_IN_TEXT_MAX])) + ("…" if len(ids) > _IDS_IN_TEXT_MAX else "")

@@ -10,7 +10,7 @@ The router learns from the controller where everything is (`configure`) and find
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -24,7 +24,7 @@ from dbnode.client.proposals import Asker
 from dbnode.errors import ApiError
 from dbnode.wire import OVERLOADED, Operation, Result, Rows
 from lbnode.layout import Layout, ServerAddress, ShardLayout
-from lbnode.refusals import read_failed
+from lbnode.refusals import not_initialised, read_failed
 from lbnode.ring import SLOTS, VIRTUAL_SERVERS, Ring
 from lbnode.routes import Route, Routes
 from lbnode.suspects import Suspects
@@ -55,8 +55,8 @@ class RouterOptions(msgspec.Struct, frozen=True):
 class Router(Service):
     """Carries out changes and reads on the shards of the layout that it was last told.
 
-    `client_name` is this process's and was never used before: sessions are named after it. Stopping the service gives
-    up everything that waits.
+    `client_name` is this process's and was never used before: sessions are named after it. `absent` is what requests
+    are told while there is no layout. Stopping the service gives up everything that waits.
     """
 
     def __init__(
@@ -68,8 +68,10 @@ class Router(Service):
         *,
         client_name: str,
         options: RouterOptions,
+        absent: Callable[[], ApiError] = not_initialised,
     ) -> None:
         self.options = options
+        self._absent = absent
         self._clock = clock
         self._requests = requests
         self._directory = directory
@@ -106,11 +108,11 @@ class Router(Service):
             self._routes = Routes(layout.schema, self._by_group.values(), servers)
 
     def routes(self) -> Routes:
-        """Return the table as it is now; raises ApiError `not_initialised` (409) before /init, `stopping` (503)."""
+        """Return the table as it is now; raises ApiError: what `absent` says while there is none, `stopping` (503)."""
         if self._routes is None:
             if self._stopping:
                 raise ApiError("stopping", "this balancer stops; try again", status=503, retry_after_seconds=1)
-            raise ApiError("not_initialised", "there is no table yet; POST /init makes one", status=409)
+            raise self._absent()
         return self._routes
 
     def change(self, route: Route, operation: Operation) -> Deferred[Result]:

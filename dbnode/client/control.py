@@ -59,7 +59,7 @@ class Control:
 
     async def heartbeat(self, server: Endpoint, timeout_seconds: float) -> None:
         """Return if the server is alive."""
-        await self._whole("GET", server, "/heartbeat", b"", timeout_seconds)
+        await self.exchange("GET", server, "/heartbeat", b"", timeout_seconds)
 
     async def configure(
         self,
@@ -71,7 +71,7 @@ class Control:
         """Tell a server what it holds; returns once its replicas exist durably. Safe to repeat."""
         shards = [group.shard for group in cluster.groups]
         body = msgspec.json.encode({"schema": schema, "shards": shards, "cluster": cluster})
-        await self._whole("POST", server, "/config", body, timeout_seconds)
+        await self.exchange("POST", server, "/config", body, timeout_seconds)
 
     async def copy(
         self, server: Endpoint, shards: list[str], deliver: Callable[[bytes], None], timeout_seconds: float
@@ -87,15 +87,15 @@ class Control:
         response = await self._request("POST", server, "/copy", body)
         await response.collect(deliver)
 
-    async def _whole(self, method: str, server: Endpoint, path: str, body: bytes, timeout_seconds: float) -> bytes:
-        """Make a request and return the whole body of its answer."""
+    async def exchange(self, method: str, server: Endpoint, path: str, body: bytes, timeout_seconds: float) -> bytes:
+        """Make a signed request, of a server or of a balancer, and return the whole body of its answer."""
 
-        async def exchange() -> bytes:
+        async def whole() -> bytes:
             response = await self._request(method, server, path, body)
             content: bytes = await response.content()
             return content
 
-        content: bytes = await self._timed(exchange(), timeout_seconds)
+        content: bytes = await self._timed(whole(), timeout_seconds)
         return content
 
     async def _request(self, method: str, server: Endpoint, path: str, body: bytes) -> Any:

@@ -32,7 +32,7 @@ from lbnode.launchers.exits import Exits
 from lbnode.launchers.processes import Process, with_argument
 
 #: What the new process runs: a session of its own first, then twistd as its command line would.
-_PROGRAM = "import os; os.setsid(); from twisted.scripts.twistd import run; run()"
+PROGRAM = "import os; os.setsid(); from twisted.scripts.twistd import run; run()"
 
 #: Lines of a server's log that an error shows.
 _LOG_LINES = 12
@@ -140,7 +140,7 @@ class ProcessLauncher:
         with open(secret_file, "wb", opener=_private) as file:
             os.fchmod(file.fileno(), 0o600)
             file.write(self._secret)
-        arguments = [sys.executable, "-P", "-c", _PROGRAM, "--nodaemon", "--pidfile=", f"--logfile={home}/server.log"]
+        arguments = [sys.executable, "-P", "-c", PROGRAM, "--nodaemon", "--pidfile=", f"--logfile={home}/server.log"]
         arguments += ["dbnode", "--name", spec.name, "--data-dir", str(home)]
         arguments += ["--cluster-id", spec.cluster_id, "--secret-file", str(secret_file)]
         arguments += ["--tls-dir", "off" if self._tls_dir is None else str(self._tls_dir)]

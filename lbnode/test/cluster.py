@@ -6,8 +6,11 @@ Nothing here is pretended but the edges: sockets, disks, processes and time.
 from __future__ import annotations
 
 import random
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -21,8 +24,11 @@ from lbnode.test.balancers import Disk, run
 from raftlog.link import Identity, Receive
 from raftlog.link.memory import MemoryLinks
 
-_CLUSTER_ID = "c1"
+T = TypeVar("T")
+
+CLUSTER_ID = "c1"
 _NAME = "balancer-1"
+_SECRET = b"secret"
 
 
 class Cluster:
@@ -44,10 +50,11 @@ class Cluster:
             links_of=self._links_of,
             launcher=self.launcher,
             control=MemoryControl(self.launcher),
+            secret=_SECRET,
             fatal=self.fatal.append,
             settings=BalancerSettings(router or RouterOptions(), InitTimes(), ResizeTimes(), rows_max=100_000),
         )
-        run(self.clock, self.balancer.open(_CLUSTER_ID))
+        run(self.clock, self.balancer.open(CLUSTER_ID))
         self.balancer.start()
 
     def site(self, *, lean: bool) -> JsonSite:
@@ -55,10 +62,14 @@ class Cluster:
         app = self.balancer.app
         return JsonSite(self.clock, app.app.resource(), Limits(), app.direct if lean else None)
 
+    def run(self, work: Coroutine[Deferred[Any], Any, T]) -> T:
+        """Let time go by until something has ended, and return what it returns."""
+        return run(self.clock, work)
+
     def stop(self) -> None:
         """Stop everything."""
         run(self.clock, self.balancer.stop())
 
     def _links_of(self, name: str, receive: Receive) -> HomeLinks:
-        identity = Identity(_CLUSTER_ID, "balancer", name, _NAME)
+        identity = Identity(CLUSTER_ID, "balancer", name, _NAME)
         return HomeLinks(MemoryLinks(self.launcher.network, identity, receive), self.launcher.home_at)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lbnode.test import contract
+from lbnode.test.balancers import pass_time
 from lbnode.test.cluster import Cluster
 from lbnode.test.door import Door, MemoryDoor
+from lbnode.test.followed_cluster import FollowedCluster
 from lbnode.test.memory_balancer import MemoryBalancer
 
 #: So many bytes of a request arrive one by one in the suites for that: every head, and what is of interest of a body.
@@ -85,4 +87,24 @@ class WholeClusterRemoval(_Cluster, contract.Removal):
 
 
 class WholeClusterBeforeInit(_Cluster, contract.BeforeInit):
+    """The same, without a table."""
+
+
+class _Follower(contract.ConformanceCase):
+    def open(self) -> Door:
+        cluster = FollowedCluster(Path(self.mktemp()))
+        self.addCleanup(cluster.stop)
+        pass_time(cluster.clock, until=lambda: cluster.follower.following.catalog is not None)
+        return MemoryDoor(cluster.clock, cluster.follower_site())
+
+
+class ThroughFollower(_Follower, contract.Contract):
+    """A follower of the real balancer."""
+
+
+class ThroughFollowerRemoval(_Follower, contract.Removal):
+    """The same, when servers go."""
+
+
+class ThroughFollowerBeforeInit(_Follower, contract.BeforeInit):
     """The same, without a table."""

@@ -8,6 +8,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.jsonhttp import encode
+from dbnode.wire import Endpoint
 from lbnode.default_table import default_table
 from lbnode.options import BalancerOptions
 from lbnode.wire import InitLimits, parse_init
@@ -18,6 +19,7 @@ OPTIONS = {
     "lane": ("lean", "klein", "klein"),
     "data-dir": ("data", "/srv/table", "/srv/table"),
     "tls-dir": (None, "/srv/certificates", Path("/srv/certificates")),
+    "workers": (0, "2", 2),
     "auto-init": (None, "default", "default"),
     "server-number": (None, "4", 4),
     "launcher": ("process", "docker", "docker"),
@@ -54,7 +56,8 @@ def parsed(*arguments: str, **environment: str) -> BalancerOptions:
 class OptionsTests(SynchronousTestCase):
     def test_all_options_are_listed_here(self) -> None:
         """No option is without a test of its default, its spelling and its variable."""
-        self.assertEqual({parameter[0] for parameter in BalancerOptions.optParameters}, set(OPTIONS))
+        listed = {*OPTIONS, "follow", "secret-file"}
+        self.assertEqual({parameter[0] for parameter in BalancerOptions.optParameters}, listed)
 
     def test_defaults(self) -> None:
         """Without a word the balancer serves on port 5000 of the loopback."""
@@ -114,6 +117,46 @@ class OptionsTests(SynchronousTestCase):
     def test_server_number_belongs_to_the_default_table(self) -> None:
         """A number of servers beside a file that says it already is refused."""
         self.assertRaises(usage.UsageError, parsed, "--auto-init", "table.json", "--server-number", "3")
+
+
+class FollowerTests(SynchronousTestCase):
+    def parsed(self, *arguments: str, **environment: str) -> BalancerOptions:
+        """Return the options of a follower."""
+        options = BalancerOptions(environment)
+        options.parseOptions(["--secret-file", "secret", *arguments])
+        return options
+
+    def test_balancers(self) -> None:
+        """Any number of URLs, from the command line or the environment."""
+        expected = (Endpoint("10.0.0.1", 5000), Endpoint("lb-2", 80))
+
+        self.assertEqual(self.parsed("--follow", "http://10.0.0.1:5000, http://lb-2:80/")["follow"], expected)
+        self.assertEqual(self.parsed(SHARDLB_FOLLOW="http://10.0.0.1:5000,http://lb-2:80")["follow"], expected)
+
+    def test_what_is_no_balancer(self) -> None:
+        """A URL that cannot be asked is refused, and named."""
+        for url in ("", "10.0.0.1", "10.0.0.1:5000", "http://10.0.0.1", "http://:5000", "http://a:b", "ftp://a:1"):
+            error = self.assertRaises(usage.UsageError, self.parsed, "--follow", f"http://a:1,{url}")
+            self.assertIn(f"{url!r} is no balancer's URL", str(error))
+
+    def test_a_secret_is_needed(self) -> None:
+        """Nobody follows without knowing the cluster's secret."""
+        error = self.assertRaises(usage.UsageError, BalancerOptions({}).parseOptions, ["--follow", "http://a:1"])
+        self.assertIn("--secret-file", str(error))
+
+    def test_options_of_others(self) -> None:
+        """What only a balancer does cannot be asked of a follower, nor the other way round."""
+        for arguments in (("--workers", "2"), ("--rebuild",), ("--auto-init", "default"), ("--respawn-tries", "3")):
+            error = self.assertRaises(usage.UsageError, self.parsed, "--follow", "http://a:1", *arguments)
+            self.assertIn(f"{arguments[0]} is for a balancer", str(error))
+        for arguments in (("--share-port",), ("--stop-on-eof",), ("--secret-file", "x")):
+            error = self.assertRaises(usage.UsageError, BalancerOptions({}).parseOptions, arguments)
+            self.assertIn(f"{arguments[0]} is for followers", str(error))
+
+    def test_numbers_of_workers(self) -> None:
+        """None or some, but not any number."""
+        for text in ("-1", "257", "two", "1.5"):
+            self.assertRaises(usage.UsageError, parsed, "--workers", text)
 
 
 class DefaultTableTests(SynchronousTestCase):

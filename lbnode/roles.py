@@ -1,0 +1,84 @@
+"""What the process is for, by its options: a balancer, one with workers, or a follower of other balancers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.python import usage
+
+from dbnode.wire import Endpoint
+
+#: More would only be in each other's way.
+WORKERS_MAX = 256
+
+#: What a worker is told as its balancer was: how to serve clients.
+SERVING = (
+    "lane",
+    "tls-dir",
+    "slots",
+    "virtual-servers",
+    "deadline",
+    "init-deadline",
+    "resize-deadline",
+    "body-bytes-max",
+    "rows-max",
+    "connections-max",
+    "queue-max",
+)
+_FOLLOWERS_OWN = ("secret-file", "share-port", "stop-on-eof")
+_BALANCERS_OWN = (
+    "data-dir",
+    "workers",
+    "rebuild",
+    "auto-init",
+    "launcher",
+    "start-deadline",
+    "heartbeat-interval",
+    "heartbeat-deadline",
+    "heartbeat-misses",
+    "hung-deadline",
+    "respawn-tries",
+)
+
+
+def workers(text: str) -> int:
+    """Return a number of workers; raises ValueError."""
+    number = int(text)
+    if not 0 <= number <= WORKERS_MAX:
+        raise ValueError(f"{text} is not between 0 and {WORKERS_MAX}")
+    return number
+
+
+def balancers(text: str) -> tuple[Endpoint, ...]:
+    """Return where balancers are, from their URLs with commas between them; raises ValueError."""
+    return tuple(_balancer(url.strip()) for url in text.split(","))
+
+
+def _balancer(url: str) -> Endpoint:
+    wanted = f"{url!r} is no balancer's URL such as http://127.0.0.1:5000"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"{wanted} ({error})") from None
+    if parts.scheme != "http" or not host or not port or parts.path not in ("", "/") or parts.query or "@" in url:
+        raise ValueError(wanted)
+    return Endpoint(host, port)
+
+
+def check(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse options that are for processes of another kind; raises UsageError."""
+    if options["follow"] is None:
+        _refuse(options, defaults, _FOLLOWERS_OWN, "is for followers (--follow)")
+        return
+    _refuse(options, defaults, _BALANCERS_OWN, "is for a balancer; a follower (--follow) has no catalog and no servers")
+    if options["secret-file"] is None:
+        raise usage.UsageError("--follow needs --secret-file: a copy of the balancer's DATA/secret")
+
+
+def _refuse(options: Mapping[str, Any], defaults: Mapping[str, Any], names: Iterable[str], reason: str) -> None:
+    for name in names:
+        if options[name] != defaults[name]:
+            raise usage.UsageError(f"--{name} {reason}")
