@@ -4,77 +4,13 @@ from __future__ import annotations
 
 import shutil
 import signal
-from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 
-from lbnode.test.test_tap import BalancerProcessCase
+from lbnode.test.under_writes import UnderWritesCase
 
 
-class HealingTests(BalancerProcessCase):
-    timeout = 300
-
-    def setUp(self) -> None:
-        """Have no row yet."""
-        super().setUp()
-        self.acknowledged: set[int] = set()
-        self.refused: list[Any] = []
-        self._next = 0
-        self._writing: set[Deferred[None]] = set()
-
-    async def begin(self) -> None:
-        """Start a balancer with three servers of all shards, and write on."""
-        self.start("--auto-init", "default", SERVER_NUMBER="3")
-        await self.until_ready()
-        self.writes = LoopingCall(self._write)
-        _ = self.writes.start(0.05)
-
-    def _write(self) -> None:
-        self._next += 1
-        writing = Deferred.fromCoroutine(self._one(self._next * 977 % 16384))
-        self._writing.add(writing)
-        _ = writing.addBoth(lambda _: self._writing.discard(writing))
-
-    async def _one(self, key: int) -> None:
-        row = {"Stud_id": key, "Stud_name": "x", "Stud_marks": key}
-        status, answer = await self.ask("POST", "/write", {"data": [row]})
-        if status == 200:
-            self.acknowledged.add(key)
-        else:
-            self.refused.append(answer)
-
-    async def stop_writing(self) -> None:
-        """Write no more, and wait for what is on its way."""
-        self.writes.stop()
-        for writing in list(self._writing):
-            await writing
-
-    async def until_whole(self) -> dict[str, Any]:
-        """Wait until every server is up and every replica serves; return the state."""
-        while True:
-            await deferLater(self.reactor, 0.1)
-            _, state = await self.ask("GET", "/status")
-            replicas = [replica for shard in state["shards"] for replica in shard["replicas"]]
-            servers = state["server_states"].values()
-            if all(server["state"] == "up" for server in servers) and all(
-                replica["state"] == "serving" and not replica["joining"] and not replica["leaving"]
-                for replica in replicas
-            ):
-                return state  # type: ignore[no-any-return]  # it is JSON
-
-    async def check(self) -> None:
-        """Check that no client was refused anything, and that every replica holds every acknowledged row."""
-        await self.stop_writing()
-        self.assertEqual(self.refused, [])
-        self.assertGreater(len(self.acknowledged), 20)
-        for server in self.servers_up:
-            _, held = await self.ask("GET", f"/read/{server}")
-            rows = {row["Stud_id"] for shard, rows in held.items() if shard != "status" for row in rows}
-            self.assertEqual(rows, self.acknowledged, server)
-
-    servers_up = ("Server0", "Server1", "Server2")
-
+class HealingTests(UnderWritesCase):
     async def test_killed(self) -> None:
         """A leader killed with -9 is respawned with its data; no client sees an error."""
         await self.begin()
@@ -100,15 +36,7 @@ class HealingTests(BalancerProcessCase):
 
         after = await self.until_whole()
 
-        was, now = (state["server_states"]["Server1"]["incarnation"] for state in (before, after))
-        self.assertNotEqual(now, was)
-        for shard in range(4):
-            old, new = (
-                {one["server"]: one["replica_id"] for one in state["shards"][shard]["replicas"]}
-                for state in (before, after)
-            )
-            self.assertGreater(new.pop("Server1"), max(old.values()))
-            self.assertLess(new.items(), old.items())
+        self.assertBegunAnew("Server1", before, after)
         await self.check()
 
     async def test_paused(self) -> None:
