@@ -9,14 +9,23 @@ BENCH  ?= A-1 --spawn
 SEEDS  ?= 1000
 FIRST  ?= 0
 
+# Containers: what is made carries this label, and nothing else is touched. COMPOSE_FILE=compose.three.yaml for three.
+PROJECT ?= shardlb
+BASE_IMAGE ?= $(or $(SHARDLB_BASE_IMAGE),python:3.11-slim-bookworm)
+export COMPOSE_PROJECT_NAME := $(PROJECT)
+export BASE_IMAGE
+
 PY      := $(VENV)/bin/python
 TRIAL   := PYTHONWARNINGS=error::RuntimeWarning $(PY) -m twisted.trial --temp-directory=$(VENV)/trial
 PACKAGES := raftlog dbnode lbnode benchmarks
 
-.PHONY: help run status bench fuzz test test-slow test-all check lint types clean
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+OURS    := --filter label=shardlb.project=$(PROJECT)
+
+.PHONY: help run status bench fuzz build up down test test-slow test-all check lint types clean clean-containers
 
 help:
-	@echo "run status bench fuzz test test-all check clean   (PORT=$(PORT) DATA=$(DATA))"
+	@echo "run status bench fuzz build up down test test-all check clean   (PORT=$(PORT) DATA=$(DATA))"
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); on Debian: apt-get install python3.11 python3.11-venv"; exit 1; }
@@ -38,6 +47,27 @@ bench: $(VENV)/.installed
 fuzz: $(VENV)/.installed
 	$(PY) -m dbnode.testing.fuzz $(SEEDS) --first $(FIRST)
 
+# What the images are made of, so that building them needs no network.
+build/wheels/.made: setup.cfg pyproject.toml | $(VENV)/.installed
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --wheel-dir build/wheels . 'setuptools>=65'
+	@rm -rf build/lib build/bdist.* build/wheels/shardlb-*.whl
+	@touch $@
+
+build: build/wheels/.made
+	$(COMPOSE) build
+
+up: build
+	$(COMPOSE) up --detach
+	@for second in $$(seq 180); do \
+		if $(PY) -m dbnode.healthcheck http://127.0.0.1:$(PORT)/readyz; then echo "serving at http://127.0.0.1:$(PORT)"; exit 0; fi; \
+		sleep 1; \
+	done; $(COMPOSE) logs --tail 20; exit 1
+
+# The balancer stops its servers; one that was killed before has left them. Volumes stay, and with them all data.
+down:
+	$(COMPOSE) down
+	@docker ps --quiet $(OURS) | xargs --no-run-if-empty docker stop >/dev/null
+
 # Everything fast: logic, simulated clusters, stores, a few real processes.
 test: $(VENV)/.installed
 	$(TRIAL) $(PACKAGES)
@@ -57,7 +87,17 @@ types: $(VENV)/.installed
 
 check: lint types test
 
-# The environment and what tools left behind; never DATA.
-clean:
+# Containers, volumes, networks and images of PROJECT, where there is an engine: their data too.
+clean-containers:
+	@docker info >/dev/null 2>&1 || exit 0; \
+	while containers=$$(docker ps --all --quiet $(OURS)) && [ -n "$$containers" ]; do \
+		docker rm --force --volumes $$containers >/dev/null 2>&1 || true; \
+	done; \
+	docker volume ls --quiet $(OURS) | xargs --no-run-if-empty docker volume rm --force >/dev/null; \
+	docker network ls --quiet $(OURS) | xargs --no-run-if-empty docker network rm >/dev/null; \
+	docker image ls --quiet $(OURS) | sort --unique | xargs --no-run-if-empty docker image rm --force >/dev/null
+
+# What `up` made, the environment, and what tools left behind; never DATA.
+clean: clean-containers
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
