@@ -1,0 +1,114 @@
+"""A balancer on this machine with its servers in containers, which are killed and lose their volumes under writes."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import msgspec
+from twisted.internet.task import deferLater
+
+from lbnode.test.containers import PROJECT, SERVER_IMAGE, built_images, container_of, docker, everything
+from lbnode.test.test_tap import Running
+from lbnode.test.under_writes import UnderWritesCase
+
+
+class ContainersHealingTests(UnderWritesCase):
+    def setUp(self) -> None:
+        """Have the images."""
+        built_images()
+        super().setUp()
+        self.addCleanup(self.remove_cluster)
+
+    def start(self, *arguments: str, **environment: str) -> Running:
+        """Start a balancer whose servers are containers."""
+        ours = {"SHARDLB_LAUNCHER": "docker", "SERVER_IMAGE": SERVER_IMAGE, "SHARDLB_PROJECT": PROJECT}
+        return super().start(*arguments, **ours, **environment)
+
+    @property
+    def ours(self) -> str:
+        """The label of all that the cluster has in the engine."""
+        identity = msgspec.json.decode((self.data / "identity.json").read_bytes())
+        return f"label=shardlb.cluster={identity['cluster_id']}"
+
+    async def remove_cluster(self) -> None:
+        """Remove what the cluster has in the engine; its balancer is gone."""
+        if not (self.data / "identity.json").exists():
+            return
+        for ids, remove in (
+            (("ps", "--all"), ("rm", "--force")),
+            (("volume", "ls"), ("volume", "rm")),
+            (("network", "ls"), ("network", "rm")),
+        ):
+            found = await docker(*ids, "--quiet", "--filter", self.ours)
+            if found:
+                await docker(*remove, *found.split())
+
+    async def home_of(self, server: str) -> str:
+        """Return the home of a server now."""
+        home: str = (await self.ask("GET", "/status"))[1]["server_states"][server]["home"]
+        return home
+
+    async def containers(self) -> dict[str, str]:
+        """Return the container of each server, running or not."""
+        return {server: await container_of(await self.home_of(server), of=self.ours) for server in self.servers_up}
+
+    async def test_killed(self) -> None:
+        """A leader's container that is killed is started again, with its data; no client sees an error."""
+        await self.begin()
+        leader = (await self.ask("GET", "/primary_elect"))[1]["sh1"]
+        before, pid = await self.containers(), await self.pid_of(leader)
+        await docker("kill", before[leader])
+        while (await self.ask("GET", "/primary_elect"))[1]["sh1"] in (leader, None):
+            await deferLater(self.reactor, 0.02)
+
+        await self.until_whole()
+
+        self.assertEqual(await self.containers(), before)
+        self.assertNotEqual(await self.pid_of(leader), pid)
+        await self.check()
+
+    async def pid_of(self, server: str) -> Any:
+        """Return the process of a server."""
+        return (await self.ask("GET", "/status"))[1]["server_states"][server]["pid"]
+
+    async def test_volume_removed(self) -> None:
+        """A server whose container and volume were removed is back, complete, under new replica ids."""
+        await self.begin()
+        before = await self.until_whole()
+        container = (await self.containers())["Server1"]
+        volume = await docker("inspect", "--format", "{{(index .Mounts 0).Name}}", container)
+        await docker("rm", "--force", container)
+        await docker("volume", "rm", volume)
+        await deferLater(self.reactor, 0.2)
+
+        after = await self.until_whole()
+
+        self.assertBegunAnew("Server1", before, after)
+        self.assertNotIn(volume, await everything(self.ours))
+        await self.check()
+
+    async def test_balancer_killed(self) -> None:
+        """Killed it leaves the containers, which the next one takes up; told to stop it stops them."""
+        await self.begin()
+        await self.until_whole()
+        await self.stop_writing()
+        before, pid = await self.containers(), await self.pid_of("Server1")
+        await self.signal(signal.SIGKILL)
+
+        self.start()
+        await self.until_ready()
+
+        self.assertEqual((await self.containers(), await self.pid_of("Server1")), (before, pid))
+        await self.check_rows()
+        await self.signal(signal.SIGTERM)
+        self.assertEqual(await docker("ps", "--quiet", "--filter", self.ours), "")
+        self.assertGreater(len(await everything(self.ours)), 3)
+
+    async def test_without_an_engine(self) -> None:
+        """It does not begin, in one line, and nothing is made."""
+        running = self.start("--auto-init", "default", DOCKER_HOST="unix:///nowhere/docker.sock")
+        await running.ended
+
+        self.assertIn(b"shardlb: cannot start: the Docker engine cannot be reached", running.output)
+        self.assertEqual(await everything(self.ours), [])
