@@ -9,18 +9,17 @@ BENCH  ?= A-1 --spawn
 SEEDS  ?= 1000
 FIRST  ?= 0
 
-# Containers: what is made carries this label, and nothing else is touched. COMPOSE_FILE=compose.three.yaml for three.
-PROJECT ?= shardlb
+# Containers: all that is made carries the project's name in a label, and nothing else is touched.
+COMPOSE_PROJECT_NAME ?= shardlb
 BASE_IMAGE ?= $(or $(SHARDLB_BASE_IMAGE),python:3.11-slim-bookworm)
-export COMPOSE_PROJECT_NAME := $(PROJECT)
-export BASE_IMAGE
+export COMPOSE_PROJECT_NAME BASE_IMAGE
 
 PY      := $(VENV)/bin/python
 TRIAL   := PYTHONWARNINGS=error::RuntimeWarning $(PY) -m twisted.trial --temp-directory=$(VENV)/trial
 PACKAGES := raftlog dbnode lbnode benchmarks
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
-OURS    := --filter label=shardlb.project=$(PROJECT)
+OURS    := --filter label=shardlb.project=$(COMPOSE_PROJECT_NAME)
 
 .PHONY: help run status bench fuzz build up down test test-slow test-all check lint types clean clean-containers
 
@@ -87,7 +86,7 @@ types: $(VENV)/.installed
 
 check: lint types test
 
-# Containers, volumes, networks and images of PROJECT, where there is an engine: their data too.
+# Containers, volumes, networks and images of the project, where there is an engine: their data too.
 clean-containers:
 	@docker info >/dev/null 2>&1 || exit 0; \
 	while containers=$$(docker ps --all --quiet $(OURS)) && [ -n "$$containers" ]; do \

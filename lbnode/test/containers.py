@@ -40,7 +40,7 @@ def built_images() -> None:
 
 def make_command(target: str) -> list[str]:
     """Return the command that makes a target under our project, with the environment that runs the tests."""
-    return ["make", "--directory", str(ROOT), target, f"PROJECT={PROJECT}", f"VENV={sys.prefix}"]
+    return ["make", "--directory", str(ROOT), target, f"COMPOSE_PROJECT_NAME={PROJECT}", f"VENV={sys.prefix}"]
 
 
 def _make_now(target: str) -> None:
