@@ -87,26 +87,64 @@ _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {
 
 def chunks(content: Content, chunk_bytes: int) -> Iterator[bytes]:
     """Yield the chunks of a copy, each ending with the item that brings it to `chunk_bytes`."""
-    checksum, rows_digest = _hash(), _hash()
-    schema = content.schema
-    header = _Header(FORMAT, schema.columns, schema.dtypes, content.position)
-    parts: list[tuple[_Kind, Iterable[Any]]] = [
-        (_Kind.HEADER, (header,)),
-        (_Kind.ROWS, content.rows),
-        (_Kind.SESSIONS, content.sessions),
-        (_Kind.RESULTS, content.results),
-        (_Kind.KEYS, content.keys),
-    ]
-    for kind, items in parts:
-        for packed, count in _packed(items, chunk_bytes):
-            if kind is _Kind.ROWS:
-                rows_digest.update(packed)
-            chunk = _chunk(kind, packed, count)
-            checksum.update(chunk)
-            yield chunk
-    digest = rows_digest.digest()
-    checksum.update(digest)
-    yield _chunk(_Kind.END, _encode(_End(checksum.digest(), digest)), 1)
+    writer = SnapshotWriter(content.schema, chunk_bytes)
+    yield writer.header(content.position)
+    yield from writer.rows(content.rows)
+    yield from writer.sessions(content.sessions)
+    yield from writer.results(content.results)
+    yield from writer.keys(content.keys)
+    yield writer.end()
+
+
+class SnapshotWriter:
+    """Makes the chunks of a copy; its methods are to be called in this order, all but the first and last also often.
+
+    A chunk ends with the item that brings it to `chunk_bytes`, or with the last one of a call.
+    """
+
+    def __init__(self, schema: Schema, chunk_bytes: int) -> None:
+        self._schema = schema
+        self._chunk_bytes = chunk_bytes
+        self._checksum = _hash()
+        self._rows_digest = _hash()
+
+    def header(self, position: Position) -> bytes:
+        """Return the first chunk."""
+        header = _Header(FORMAT, self._schema.columns, self._schema.dtypes, position)
+        return self._summed(_Kind.HEADER, _encode(header), 1)
+
+    def rows(self, rows: Iterable[Row]) -> Iterator[bytes]:
+        """Yield chunks with rows, which come by id."""
+        for packed, count in _packed(rows, self._chunk_bytes):
+            self._rows_digest.update(packed)
+            yield self._summed(_Kind.ROWS, packed, count)
+
+    def sessions(self, sessions: Iterable[tuple[str, SessionMark]]) -> Iterator[bytes]:
+        """Yield chunks with sessions."""
+        return self._chunks(_Kind.SESSIONS, sessions)
+
+    def results(self, results: Iterable[tuple[str, int, Results]]) -> Iterator[bytes]:
+        """Yield chunks with results of sessions."""
+        return self._chunks(_Kind.RESULTS, results)
+
+    def keys(self, keys: Iterable[tuple[str, KeyRecord]]) -> Iterator[bytes]:
+        """Yield chunks with idempotency keys."""
+        return self._chunks(_Kind.KEYS, keys)
+
+    def end(self) -> bytes:
+        """Return the last chunk."""
+        digest = self._rows_digest.digest()
+        self._checksum.update(digest)
+        return _chunk(_Kind.END, _encode(_End(self._checksum.digest(), digest)), 1)
+
+    def _chunks(self, kind: _Kind, items: Iterable[Any]) -> Iterator[bytes]:
+        for packed, count in _packed(items, self._chunk_bytes):
+            yield self._summed(kind, packed, count)
+
+    def _summed(self, kind: _Kind, packed: bytes, count: int) -> bytes:
+        chunk = _chunk(kind, packed, count)
+        self._checksum.update(chunk)
+        return chunk
 
 
 class SnapshotReader:
@@ -124,6 +162,11 @@ class SnapshotReader:
     def position(self) -> Position:
         """The position of the copy, known from the first chunk on."""
         return self._position
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last chunk was read."""
+        return self._kind is _Kind.END
 
     def read(self, chunk: bytes) -> Changes:
         """Return what the next chunk brings; raises SnapshotError if it can't be the next one."""
@@ -146,7 +189,7 @@ class SnapshotReader:
 
     def check_complete(self) -> None:
         """Raise SnapshotError unless the last chunk was read."""
-        if self._kind is not _Kind.END:
+        if not self.is_complete:
             raise SnapshotError(f"the copy ends early, after {self._rows} of {self._position.row_count} rows")
 
     def _changes(self, kind: _Kind, items: Any) -> Changes:
