@@ -50,8 +50,8 @@ class ConfigFile(Protocol):
 class Host:
     """The replicas of one server.
 
-    `stores` makes the store of a group, `tombstones` are the replica ids that were destroyed here, `links` is None for
-    a server alone; for `in_thread` see Replica. `open` comes first.
+    `stores` makes the store of a group's replica, `tombstones` are the replica ids that were destroyed here, `links`
+    is None for a server alone; for `in_thread` see Replica. `open` comes first.
     """
 
     _log = Logger()
@@ -62,7 +62,7 @@ class Host:
         node: Node,
         serving: Serving,
         links: PeerDirectory | None,
-        stores: Callable[[int, Schema], SnapshotStore],
+        stores: Callable[[int, int, Schema], SnapshotStore],
         config_file: ConfigFile,
         tombstones: Iterable[int],
         in_thread: RunInThread,
@@ -165,15 +165,17 @@ class Host:
         raise ApiError("bad_config", f"group {group.group_id} names no replica of {self.identity.name}")
 
     async def _open_replica(self, group: GroupConfig, schema: Schema) -> Replica:
-        store = self._stores(group.group_id, schema)
-        replica = Replica(group.group_id, self._own_id(group), group.shard, schema, store, self._in_thread)
+        replica_id = self._own_id(group)
+        store = self._stores(group.group_id, replica_id, schema)
+        replica = Replica(group.group_id, replica_id, group.shard, schema, store, self._in_thread)
         await replica.open()
         return replica
 
     async def _reopen(self, group: GroupConfig, schema: Schema) -> None:
         """Take up a replica after a restart."""
-        if self._own_id(group) in self._tombstones:
-            await self._stores(group.group_id, schema).destroy()
+        replica_id = self._own_id(group)
+        if replica_id in self._tombstones:
+            await self._stores(group.group_id, replica_id, schema).destroy()
         elif group.group_id not in self._node.recovered_ids:
             self._quarantine(group, "the log does not know it")
         else:
@@ -198,7 +200,7 @@ class Host:
         found = self._node.recovered_replica(group.group_id)
         if found is not None and found != replica_id:
             await self._bury(group.group_id, found)
-            await self._stores(group.group_id, schema).destroy()
+            await self._stores(group.group_id, found, schema).destroy()
         replica = await self._open_replica(group, schema)
         if found == replica_id:
             await self._resume(group, replica)
@@ -221,7 +223,7 @@ class Host:
             if listed.get(group_id) != replica_id:
                 if self._node.recovered_replica(group_id) is not None:
                     await self._bury(group_id, replica_id)
-                await self._stores(group_id, self._table()).destroy()
+                await self._stores(group_id, replica_id, self._table()).destroy()
                 del self._serving.lost[group_id]
 
     async def _bury(self, group_id: int, replica_id: int) -> None:

@@ -66,7 +66,7 @@ class DatabaseServer:
         recovered: dict[int, RecoveredGroup],
         tombstones: Iterable[int],
         links_of: Callable[[Receive], ServerLinks] | None,
-        stores: Callable[[int, Schema], SnapshotStore],
+        stores: Callable[[int, int, Schema], SnapshotStore],
         config_file: ConfigFile,
         fatal: Callable[[Failure], None],
         client_name: str,

@@ -47,8 +47,8 @@ class Disk:
         """Keep a configuration."""
         self.config = config
 
-    def store(self, group_id: int, schema: Schema) -> MemoryStore:
-        """Return a group's store, the same one again after a restart."""
+    def store(self, group_id: int, replica_id: int, schema: Schema) -> MemoryStore:
+        """Return the store of a group's replica, the same one again after a restart."""
         return self.stores.setdefault(group_id, MemoryStore(schema))
 
     def crash(self) -> None:

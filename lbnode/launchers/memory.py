@@ -45,8 +45,8 @@ class _Home:
         self.stores: dict[int, MemoryStore] = {}
         self.config: StoredConfig | None = None
 
-    def store(self, group_id: int, schema: Schema) -> MemoryStore:
-        """Return the store of a group, the same one each time."""
+    def store(self, group_id: int, replica_id: int, schema: Schema) -> MemoryStore:
+        """Return the store of a group's replica, the same one each time."""
         return self.stores.setdefault(group_id, MemoryStore(schema))
 
     def read_config(self) -> StoredConfig | None:
