@@ -2,12 +2,14 @@
 
     lock            held by the running process
     identity.json   name, incarnation and cluster; written once
+    storage         what its shards are kept in (0600: a DSN may hold a password)
     secret          the cluster's secret, for a managed server (0600)
     tls-dir         the path of the directory with its certificate, for a server that speaks TLS
     config.json     the last configuration: schema, groups, directory of servers
     endpoints.json  dbnode.wire.ServerFile, written when the server listens
     wal/            the write-ahead log of all groups
-    shards/         one store per group
+    shards/         one file per group, with SQLite
+    postgres/       a PostgreSQL of the server's own, see dbnode.postgres.private
 
 Files are replaced as a whole: after a crash there is the old one or the new one.
 """
@@ -21,6 +23,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
+from dbnode.client.storage import SQLITE, is_dsn
 from dbnode.sqlite_file import sync_directory
 from dbnode.wire import ManagedConfig, ServerFile
 
@@ -110,6 +113,25 @@ class DataDirectory:
         if cluster_id is not None and cluster_id != known.cluster_id:
             raise DataDirectoryError(f"{self.path} belongs to cluster {known.cluster_id or '(none)'}, not {cluster_id}")
         return known
+
+    def storage(self, given: str | None) -> str:
+        """Return what the server's shards are kept in, which is chosen once; to be called before `identify`.
+
+        A server that is not new keeps its storage whatever is `given`, but a DSN is replaced by a given one: the same
+        database may have moved, or have another password.
+        """
+        file = self.path / "storage"
+        try:
+            kept = file.read_text().strip() or SQLITE
+        except FileNotFoundError:
+            kept = SQLITE
+        chosen = kept
+        is_new = not (self.path / "identity.json").exists()
+        if given is not None and (is_new or (is_dsn(given) and is_dsn(kept))):
+            chosen = given
+        if chosen != kept or not file.exists():
+            replace_file(file, chosen.encode() + b"\n", mode=0o600)
+        return chosen
 
     def secret(self, given: Path | None) -> bytes | None:
         """Return the cluster's secret, kept here from now on if a file with it is given; None if there is none."""

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from twisted.python import usage
 
+from dbnode.client.storage import storage_from_text
 from dbnode.datadir import OFF
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import Limits
@@ -24,6 +25,7 @@ COURSE_NAMES: dict[str, tuple[str, ...]] = {
     "name": ("SERVER_NAME", "SERVER_ID"),
     "id": ("SERVER_ID",),
     "schema": ("SERVER_SCHEMA",),
+    "storage": ("DATABASE_URL",),
 }
 
 
@@ -40,6 +42,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     http: str | None
     link: str | None
     schema: Schema | None
+    storage: str | None
+    postgres_programs: Path | None
     deadline_seconds: float
     limits: Limits
 
@@ -96,6 +100,14 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("http", None, None, "Where HTTP is served: a port on 127.0.0.1, or an endpoint", _endpoint),
     ("link", None, None, "Where servers and balancers connect: a port on 127.0.0.1, or an endpoint", _endpoint),
     ("schema", None, None, "JSON schema for a POST /config without one, to a server alone", _schema),
+    (
+        "storage",
+        None,
+        None,
+        "What a new server keeps its shards in: sqlite (the default), postgres (of its own), or a DSN postgresql://...",
+        storage_from_text,
+    ),
+    ("postgres-programs", None, None, "Folder of PostgreSQL's programs; looked for unless given", str),
     ("deadline", None, 10.0, "Seconds that a request may take", _seconds),
     ("body-bytes-max", None, Limits().body_bytes_max, "Longest request body, in bytes", _body_bytes),
     ("connections-max", None, Limits().connections_max, "Most HTTP connections at once", _positive),
@@ -132,7 +144,7 @@ class ServerOptions(usage.Options):
         http = self["http"]
         if http is None and self._course_port and not self["cluster-id"]:
             http = _converted("PORT", self._course_port, _endpoint)
-        secret_file = self["secret-file"]
+        secret_file, programs = self["secret-file"], self["postgres-programs"]
         return ServerSettings(
             data_dir=Path(self["data-dir"]).absolute(),
             name=self["name"],
@@ -143,6 +155,8 @@ class ServerOptions(usage.Options):
             http=http,
             link=self["link"],
             schema=self["schema"],
+            storage=self["storage"],
+            postgres_programs=Path(programs).absolute() if programs else None,
             deadline_seconds=self["deadline"],
             limits=Limits(body_bytes_max=self["body-bytes-max"], connections_max=self["connections-max"]),
         )

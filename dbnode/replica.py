@@ -7,17 +7,19 @@ is new enough to be read is decided by who asks (see dbnode.serving).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, execute
+from twisted.python.failure import Failure
 
 from dbnode.apply import apply_items
 from dbnode.changes import Image, Page
 from dbnode.machine import Item, Machine, Outcome, command_from_bytes
 from dbnode.schema import Schema, rows_to_json, rows_to_lines
-from dbnode.store import Answer, Export, Import, RunInThread, SnapshotStore
+from dbnode.store import Answer, Export, Import, RunInThread, SnapshotStore, StoreUnavailable
 from dbnode.wire import Rows
 from raftlog.messages import Entry, EntryType
+from raftlog.transfer import TransferFailed
 
 #: The most bytes of rows in one reply: far below a frame, and encoded in a few milliseconds.
 PAGE_BYTES_MAX = 4 << 20
@@ -91,8 +93,11 @@ class Replica:
         return self.store.make_durable()
 
     def export(self, chunk_bytes: int) -> Deferred[Export]:
-        """Begin a copy of rows, sessions and keys as they are now."""
-        return self.store.export(chunk_bytes)
+        """Begin a copy of rows, sessions and keys as they are now.
+
+        It fails with TransferFailed while the store cannot be reached: the copy is tried again, and nothing is lost.
+        """
+        return self.store.export(chunk_bytes).addCallbacks(_ReplicaExport, _not_now)
 
     def begin_import(self) -> Import:
         """Begin to take in another replica's copy."""
@@ -111,6 +116,29 @@ class Replica:
     def _rows(self, page: Page, request_id: int, as_lines: bool) -> Rows:
         encode = rows_to_lines if as_lines else rows_to_json
         return Rows(request_id, len(page.rows), encode(self.schema, page.rows), page.next)
+
+
+class _ReplicaExport:
+    """A copy on its way out of a store that may become unreachable meanwhile."""
+
+    def __init__(self, export: Export) -> None:
+        self._export = export
+
+    @property
+    def applied_index(self) -> int:
+        return self._export.applied_index
+
+    def next_chunk(self) -> Deferred[bytes | None]:
+        return self._export.next_chunk().addErrback(_not_now)
+
+    def close(self) -> Deferred[None]:
+        return self._export.close()
+
+
+def _not_now(failure: Failure) -> NoReturn:
+    if failure.check(StoreUnavailable):
+        raise TransferFailed(failure.getErrorMessage())
+    failure.raiseException()
 
 
 class _MachineImport:

@@ -30,6 +30,10 @@ class StoreError(Exception):
     """The store cannot do what it was asked; a commit that failed so changed nothing."""
 
 
+class StoreUnavailable(StoreError):
+    """The engine cannot be reached for now, which the store tries to mend by itself; what was asked is not done."""
+
+
 class DiskFullError(StoreError):
     """There was no room for a commit; it may be tried again once there is (RAFT_RULES 16)."""
 

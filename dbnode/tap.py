@@ -27,9 +27,8 @@ from dbnode.jsonhttp import JsonSite
 from dbnode.listening import address, descriptions, listen
 from dbnode.options import ServerOptions, ServerSettings
 from dbnode.patient import PatientStore
-from dbnode.schema import Schema
 from dbnode.server import DatabaseServer
-from dbnode.sqlite import SqliteStore
+from dbnode.storage import Storage, storage_of
 from dbnode.store import StoreError
 from dbnode.wire import Endpoint, ServerFile, decode_items, encode_items
 from raftlog.link import Identity, Receive
@@ -79,6 +78,7 @@ class ServerProcess(Service):
         self._wal: Wal | None = None
         self._links: Links | None = None
         self._tls: MutualTls | None = None
+        self._storage: Storage | None = None
         self._server: DatabaseServer | None = None
         self._site: JsonSite | None = None
         self._port: IListeningPort | None = None
@@ -102,18 +102,32 @@ class ServerProcess(Service):
         self._wal, recovered = open_wal(
             data.wal, call_from_thread=self._reactor.callFromThread, on_fatal=self._disk_failed
         )
+        choice = data.storage(settings.storage)
         identity = data.identify(settings.name, settings.cluster_id, secrets.token_hex(16))
         secret = data.secret(settings.secret_file)
         if identity.cluster_id and secret is None:
             raise DataDirectoryError(f"{data.path} has no secret of cluster {identity.cluster_id}: use --secret-file")
         self._tls = self._mutual_tls(identity)
+        storage = await self._start_storage(choice, identity)
         self._server = server = self._put_together(
-            identity, self._wal, recovered, secret if identity.cluster_id else None
+            identity, self._wal, recovered, secret if identity.cluster_id else None, storage
         )
         await server.start()
         await self._listen(identity, server)
         gc.collect()
         gc.freeze()
+
+    async def _start_storage(self, choice: str, identity: ServerIdentity) -> Storage:
+        settings = self._settings
+        if settings.storage not in (None, choice):
+            self._log.warn("this server is not new: it keeps its storage, and --storage is for servers that are")
+        self._threads.start()
+        self._storage = storage = storage_of(
+            choice, self._reactor, self._data, identity, self._in_thread, settings.postgres_programs
+        )
+        await storage.start()
+        self._log.info("shards are kept in {storage}", storage=storage)
+        return storage
 
     def _mutual_tls(self, identity: ServerIdentity) -> MutualTls | None:
         directory = self._data.tls_dir(self._settings.tls_dir)
@@ -125,11 +139,15 @@ class ServerProcess(Service):
         return tls
 
     def _put_together(
-        self, identity: ServerIdentity, wal: Wal, recovered: dict[int, RecoveredGroup], secret: bytes | None
+        self,
+        identity: ServerIdentity,
+        wal: Wal,
+        recovered: dict[int, RecoveredGroup],
+        secret: bytes | None,
+        storage: Storage,
     ) -> DatabaseServer:
         reactor, settings = self._reactor, self._settings
         rng = random.Random(secrets.randbits(64))
-        self._threads.start()
 
         def links_of(receive: Receive) -> Links:
             own = Identity(identity.cluster_id, "server", identity.name, identity.incarnation)
@@ -146,7 +164,9 @@ class ServerProcess(Service):
             recovered=recovered,
             tombstones=wal.tombstones,
             links_of=links_of if secret is not None else None,
-            stores=self._store,
+            stores=lambda group_id, replica_id, schema: PatientStore(
+                storage.store(group_id, replica_id, schema), reactor
+            ),
             config_file=self._data,
             fatal=self._failed,
             client_name=f"{identity.name}-{secrets.token_hex(8)}",
@@ -189,6 +209,8 @@ class ServerProcess(Service):
             self._wal.close()
         if self._server is not None:
             await self._server.close()
+        if self._storage is not None:
+            await self._storage.stop()
         if self._threads.started:
             self._threads.stop()
         self._data.close()
@@ -213,12 +235,6 @@ class ServerProcess(Service):
         self._log.critical("{text}", text=text)
         print(f"dbnode: {text}", file=sys.stderr, flush=True)  # noqa: T201 - whoever started us may have no log
         os._exit(1)
-
-    # ---- stores -------------------------------------------------------------------------------------------------
-
-    def _store(self, group_id: int, schema: Schema) -> PatientStore:
-        store = SqliteStore(self._data.shards / f"{group_id}.sqlite", schema, self._in_thread)
-        return PatientStore(store, self._reactor)
 
     def _in_thread(self, work: Callable[[], T], /) -> Deferred[T]:
         return deferToThreadPool(self._reactor, self._threads, work)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, execute
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.changes import Changes, Image, KeyRecord, Position, SessionMark
 from dbnode.digest import rows_digest
 from dbnode.memory import MemoryStore
+from dbnode.postgres.store import PostgresStore
 from dbnode.schema import INT64_MAX, INT64_MIN, Schema
 from dbnode.snapshot import SnapshotError
 from dbnode.sqlite import SqliteStore
 from dbnode.store import Answer, SnapshotStore
+from dbnode.test.postgres_rig import new_place, new_store, turned, waited
 from dbnode.test.properties import VALUES, same_each_time
 from dbnode.wire import Done, NotFound, Row, Stored
 
@@ -38,6 +41,9 @@ def wrote(index: int, *rows: Row, row_count: int = 0) -> Changes:
 class StoreSuite(Case):
     """Needs `new_store`, which returns a store on the same content each time it is called within one test."""
 
+    #: Examples of a property, as many as take a second or two.
+    examples = 100
+
     def new_store(self) -> SnapshotStore:
         """Return a store that is not open."""
         raise NotImplementedError
@@ -50,6 +56,10 @@ class StoreSuite(Case):
         """Return the result of a Deferred that must have fired."""
         result: T = self.successResultOf(deferred)
         return result
+
+    def assert_refused(self, deferred: Deferred[Any], kind: type[Exception]) -> None:
+        """Check that a Deferred has failed so."""
+        self.failureResultOf(deferred, kind)
 
     def opened(self, *commits: Changes) -> SnapshotStore:
         """Return an open store after some commits."""
@@ -128,7 +138,7 @@ class StoreSuite(Case):
     def test_values_keep_their_kind(self) -> None:
         """Every string, integer, double, boolean and null comes back as it went in, to the sign of a zero."""
 
-        @same_each_time
+        @settings(same_each_time, max_examples=self.examples)
         @given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=8))
         def check(values: list[tuple[Any, Any]]) -> None:
             rows = [(id_, *pair) for id_, pair in enumerate(values)]
@@ -310,7 +320,7 @@ class StoreSuite(Case):
         incoming = store.begin_import()
         for chunk in chunks[:-1]:
             self.fired(incoming.write(chunk))
-        self.failureResultOf(incoming.finish(), SnapshotError)
+        self.assert_refused(incoming.finish(), SnapshotError)
         self.fired(incoming.abort())
 
         self.assertEqual(self.all_rows(store), rows)
@@ -326,7 +336,7 @@ class StoreSuite(Case):
         for chunk in chunks[:-1]:
             self.fired(incoming.write(chunk))
 
-        self.failureResultOf(incoming.write(chunks[-1]), SnapshotError)
+        self.assert_refused(incoming.write(chunks[-1]), SnapshotError)
 
     def test_digest_is_of_rows_only(self) -> None:
         """Equal rows have equal digests however they came about; another kind of number makes another digest."""
@@ -388,3 +398,31 @@ class InSqlite(StoreSuite, SynchronousTestCase):
     def new_store(self) -> SqliteStore:
         """Return a store on the file, whose thread is the caller's."""
         return SqliteStore(self.path, STUDENTS, execute)
+
+
+class InPostgres(StoreSuite, SynchronousTestCase):
+    examples = 20
+
+    def setUp(self) -> None:
+        """Choose a place for the tables."""
+        self.place = new_place()
+        self.stores: list[PostgresStore] = []
+        self.addCleanup(self.close)
+
+    def close(self) -> None:
+        """Leave no connection open."""
+        for store in self.stores:
+            waited(store.close())
+
+    def new_store(self) -> PostgresStore:
+        """Return a store on the tables."""
+        self.stores.append(new_store(self.place, STUDENTS))
+        return self.stores[-1]
+
+    def fired(self, deferred: Deferred[T]) -> T:
+        """Return the result of a Deferred that fires soon."""
+        return waited(deferred)
+
+    def assert_refused(self, deferred: Deferred[Any], kind: type[Exception]) -> None:
+        """Check that a Deferred fails so soon."""
+        self.assertIsInstance(turned(deferred), Failure)
