@@ -57,6 +57,31 @@ class DataDirectoryTests(SynchronousTestCase):
         self.assertIn("belongs to server Server0, not Server1", str(other_name))
         self.assertIn("belongs to cluster (none), not c", str(other_cluster))
 
+    def test_storage_is_chosen_once(self) -> None:
+        """A new server takes what it is given; later only a DSN changes, for another DSN. Nobody else may read it."""
+        self.assertEqual(self.data.storage(None), "sqlite")
+        self.assertEqual(self.data.storage("postgres"), "postgres")
+        self.data.identify("Server0", None, "born")
+
+        self.assertEqual(self.data.storage(None), "postgres")
+        self.assertEqual(self.data.storage("sqlite"), "postgres")
+        self.assertEqual(self.data.storage("postgresql://db/x"), "postgres")
+        self.assertEqual(stat.S_IMODE((self.path / "storage").stat().st_mode), 0o600)
+
+    def test_dsn_may_change(self) -> None:
+        """A database that has moved is still the same."""
+        self.data.storage("postgresql://old/x")
+        self.data.identify("Server0", None, "born")
+
+        self.assertEqual(self.data.storage("postgresql://new/x"), "postgresql://new/x")
+        self.assertEqual(self.data.storage(None), "postgresql://new/x")
+
+    def test_servers_without_a_choice_have_sqlite(self) -> None:
+        """A directory from before there was a choice holds SQLite's files."""
+        self.data.identify("Server0", None, "born")
+
+        self.assertEqual(self.data.storage("postgres"), "sqlite")
+
     def test_tls_is_kept(self) -> None:
         """A server that spoke TLS speaks it when it is started on its directory alone, until it is told not to."""
         told = [self.data.tls_dir(one) for one in (None, "/a", None, "/b", None, "off", None)]

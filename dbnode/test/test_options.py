@@ -43,6 +43,8 @@ class OptionsTests(SynchronousTestCase):
             "http": ("tcp:1", "tcp:2"),
             "link": ("tcp:3", "tcp:4"),
             "schema": (SCHEMA, SCHEMA.replace("name", "title")),
+            "storage": ("postgres", "postgresql://db/x"),
+            "postgres-programs": ("/p", "/q"),
             "deadline": ("1", "2"),
             "body-bytes-max": ("1000", "2000"),
             "connections-max": ("10", "20"),
@@ -65,6 +67,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual((settings(SERVER_ID="7").name, settings(SERVER_ID="7").server_id), ("7", "7"))
         self.assertEqual(settings(SERVER_NAME="Server7", SHARDLB_NAME="Server8").name, "Server8")
         self.assertEqual(settings(SERVER_SCHEMA=SCHEMA).schema, settings("--schema", SCHEMA).schema)
+        self.assertEqual(settings(DATABASE_URL="postgres://db/x").storage, "postgres://db/x")
         self.assertEqual(settings(PORT="5000").http, "tcp:5000:interface=127.0.0.1")
 
     def test_port_of_the_balancer_is_not_its_servers(self) -> None:
@@ -84,6 +87,7 @@ class OptionsTests(SynchronousTestCase):
             ("--deadline", "x"),
             ("--body-bytes-max", "0"),
             ("--body-bytes-max", "100000000"),
+            ("--storage", "mysql"),
             ("--schema", "{"),
             ("--schema", "{}"),
         ):
