@@ -16,7 +16,7 @@ from twisted.python import usage
 from dbnode.client.storage import storage_from_text
 from dbnode.datadir import OFF
 from dbnode.errors import ApiError
-from dbnode.jsonhttp import Limits
+from dbnode.jsonhttp import RECEIVING, Limits
 from dbnode.schema import Schema, schema_from_json
 from dbnode.wire import BODY_BYTES_LIMIT
 
@@ -71,6 +71,8 @@ def _seconds(text: str) -> float:
 
 def _endpoint(text: str) -> str:
     """Return the description of a server endpoint; a bare number is a port on the loopback."""
+    if text.startswith("unix:"):
+        raise ValueError(f"{text} is no place that a balancer and other servers reach; take a port")
     if not text.isdecimal():
         return text
     if int(text) >= 1 << 16:
@@ -111,6 +113,7 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("deadline", None, 10.0, "Seconds that a request may take", _seconds),
     ("body-bytes-max", None, Limits().body_bytes_max, "Longest request body, in bytes", _body_bytes),
     ("connections-max", None, Limits().connections_max, "Most HTTP connections at once", _positive),
+    ("receiving-bytes-max", None, Limits().receiving_bytes_max, RECEIVING, _positive),
 ]
 
 
@@ -131,9 +134,21 @@ class ServerOptions(usage.Options):
                 self[name] = _converted(variable, environment[variable], convert)
 
     def postOptions(self) -> None:
-        """Refuse a command line without a data directory."""
+        """Refuse a command line without a data directory, or with limits that contradict each other."""
         if not self["data-dir"]:
             raise usage.UsageError("give a data directory with --data-dir or SHARDLB_DATA_DIR")
+        try:
+            self._limits.check()
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(
+            body_bytes_max=self["body-bytes-max"],
+            connections_max=self["connections-max"],
+            receiving_bytes_max=self["receiving-bytes-max"],
+        )
 
     @property
     def settings(self) -> ServerSettings:
@@ -158,7 +173,7 @@ class ServerOptions(usage.Options):
             storage=self["storage"],
             postgres_programs=Path(programs).absolute() if programs else None,
             deadline_seconds=self["deadline"],
-            limits=Limits(body_bytes_max=self["body-bytes-max"], connections_max=self["connections-max"]),
+            limits=self._limits,
         )
 
 

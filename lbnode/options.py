@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.python import usage
 
+from dbnode.jsonhttp import RECEIVING, Limits
 from dbnode.wire import BODY_BYTES_LIMIT
 from lbnode import roles
 from lbnode.ring import SLOTS, VIRTUAL_SERVERS
@@ -146,6 +147,7 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("body-bytes-max", None, 16 << 20, "Longest request body, in bytes", _body_bytes),
     ("rows-max", None, 100_000, "Most rows in one /write", _positive),
     ("connections-max", None, 10_000, "Most client connections at once", _positive),
+    ("receiving-bytes-max", None, Limits().receiving_bytes_max, RECEIVING, _positive),
     ("queue-max", None, 20_000, "Most reads, and most changes of each shard, that may wait at once", _positive),
 ]
 
@@ -177,6 +179,19 @@ class BalancerOptions(usage.Options):
             raise usage.UsageError("--server-number is for --auto-init default; an /init says N itself")
         defaults = {name: default for name, _, default, _, _ in _PARAMETERS}
         roles.check(self, {**dict.fromkeys(_FLAGS, 0), **defaults})
+        try:
+            self.limits.check()
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
+
+    @property
+    def limits(self) -> Limits:
+        """What clients may take of the balancer."""
+        return Limits(
+            body_bytes_max=self["body-bytes-max"],
+            connections_max=self["connections-max"],
+            receiving_bytes_max=self["receiving-bytes-max"],
+        )
 
 
 def _converted(variable: str, text: str, convert: Callable[[str], Any]) -> Any:

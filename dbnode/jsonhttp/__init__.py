@@ -7,6 +7,7 @@
     channel one connection: refusals in JSON, slow and silent clients
     reader  one request after the other out of bytes, by httptools
     lean    the lean lane: a connection that serves chosen endpoints without twisted.web
+    receiving what has arrived of all requests that are not complete, and its bound
     message the bytes of whole answers
     site    the site around a Klein resource: limits, odd paths, the lean lane
 
@@ -27,11 +28,12 @@ from dbnode.jsonhttp.answer import (
     json_response,
 )
 from dbnode.jsonhttp.body import decode_object, decode_strict, fields, need
-from dbnode.jsonhttp.channel import Limits
+from dbnode.jsonhttp.channel import RECEIVING, Limits
 from dbnode.jsonhttp.serve import answer, errors_as_json
 from dbnode.jsonhttp.site import JsonSite
 
 __all__ = [
+    "RECEIVING",
     "Answer",
     "Endpoint",
     "Headers",

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IConsumer, ITCPTransport
+from twisted.internet.interfaces import IConsumer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: How long a refused client may go on sending before it is cut off.
 _LINGER_SECONDS = 3.0
+#: What the option is for that sets the limit.
+RECEIVING = "Most bytes of all requests that have not arrived completely; beyond it the longest is refused"
 _IDENTITY = re.compile(rb"transfer-encoding:[ \t]*identity[ \t]*$", re.IGNORECASE)
 
 
@@ -36,12 +39,22 @@ class Limits:
 
     body_bytes_max: int = 16 << 20
     connections_max: int = 10_000
+    #: Of requests that have not arrived completely, over all connections.
+    receiving_bytes_max: int = 256 << 20
     #: From a request's first byte to its last.
     receive_seconds: float = 30.0
     #: Between two requests of a kept connection.
     idle_seconds: float = 120.0
     #: How long a client may leave an answer unread while there is more of it.
     unread_seconds: float = 60.0
+
+    def check(self) -> None:
+        """Raise ValueError if the longest body could never arrive."""
+        if self.receiving_bytes_max < self.body_bytes_max:
+            raise ValueError(
+                f"{self.receiving_bytes_max} bytes of all requests (receiving-bytes-max) "
+                f"are fewer than {self.body_bytes_max} of one (body-bytes-max)"
+            )
 
 
 class JsonChannel(HTTPChannel):
@@ -74,6 +87,7 @@ class JsonChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection."""
         self.site.channels.discard(self)
+        self.site.receiving.release(self)
         super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
@@ -102,6 +116,7 @@ class JsonChannel(HTTPChannel):
         """Serve the request, unless it was refused while it came in."""
         if self._refused_at is None:
             self._began = None
+            self.site.receiving.release(self)
             super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
@@ -147,11 +162,22 @@ class JsonChannel(HTTPChannel):
         error.applied = "no"
         self._refused_at = self.site.reactor.seconds()
         self.persistent = False
+        self.drop()
         transport = self._tcp()
         transport.write(self.site.messages.whole(error_response(error), keep_alive=False))
         # A half-close waits for the producer, which HTTPChannel is of its own transport.
         IConsumer(transport).unregisterProducer()
-        transport.loseWriteConnection()
+        if ISSLTransport.providedBy(transport):
+            # TLS says so by a message of its own, and waits for the client's.
+            transport.loseConnection()
+        else:
+            transport.loseWriteConnection()
+
+    def drop(self) -> None:
+        """Let go of what has arrived of the request that is refused."""
+        self.site.receiving.release(self)
+        for request in self.requests:
+            request.content = BytesIO()
 
     def drain(self) -> None:
         """End the connection with the answer that is being made, at once if there is none."""

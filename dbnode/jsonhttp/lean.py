@@ -35,9 +35,9 @@ class LeanChannel(JsonChannel):
     """A JsonChannel with the lean lane.
 
     `_first_line` is what there is of one that is not complete, `_line` that of the last direct request; `_endpoint`
-    belongs to the one being read by `_reader`, which is made with the first. `_serving`: a direct request has no answer
-    yet; `_ahead` is what came after it. `_taking` keeps an answer that is there at once from going on by itself, deeper
-    and deeper.
+    belongs to the one being read by `_reader`, which is made with the first; `_in_parts`: it did not come in one piece.
+    `_serving`: a direct request has no answer yet; `_ahead` is what came after it. `_taking` keeps an answer that is
+    there at once from going on by itself, deeper and deeper.
     """
 
     def __init__(self) -> None:
@@ -46,6 +46,7 @@ class LeanChannel(JsonChannel):
         self._endpoint: Endpoint | None = None
         self._first_line = b""
         self._line = b""
+        self._in_parts = False
         self._serving = False
         self._taking = False
         self._ahead: list[bytes] = []
@@ -64,6 +65,11 @@ class LeanChannel(JsonChannel):
         """Go on with what came while the client did not read (IPushProducer)."""
         super().resumeProducing()
         self._go_on()
+
+    def drop(self) -> None:
+        """Let go of what has arrived of the request that is refused."""
+        super().drop()
+        self._reader = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection; the answer that is being made is dropped."""
@@ -124,9 +130,14 @@ class LeanChannel(JsonChannel):
             super().dataReceived(other.data)
             return b""
         if rest is not None:
+            if self._in_parts:
+                self._in_parts = False
+                self.site.receiving.release(self)
             self._serve(endpoint, reader)
             return rest if self.persistent else b""
-        if reader.expects:
+        self._in_parts = True
+        self.site.receiving.hold(self, reader.held_bytes)
+        if reader.expects and self._refused_at is None:
             reader.expects = False
             self.write(_CONTINUE)
         return b""

@@ -69,6 +69,11 @@ class RequestReader:
         return rest if self._complete else None
 
     @property
+    def held_bytes(self) -> int:
+        """How much there is of a request that is not complete."""
+        return len(self._head) + self._size
+
+    @property
     def body(self) -> bytes:
         """The whole body of a complete request."""
         return self._body if isinstance(self._body, bytes) else bytes(self._body)

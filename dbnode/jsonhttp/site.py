@@ -25,6 +25,7 @@ from dbnode.jsonhttp.answer import Endpoint, error_response
 from dbnode.jsonhttp.channel import JsonChannel, Limits
 from dbnode.jsonhttp.lean import LeanChannel
 from dbnode.jsonhttp.message import Messages
+from dbnode.jsonhttp.receiving import Receiving
 from dbnode.jsonhttp.serve import failure_response, write_response
 
 #: How often connections are looked at; every timeout is late by at most this. Also the grain of the Date header.
@@ -55,6 +56,7 @@ class JsonSite(Site):
         self.direct_lines = {b"%b %b HTTP/1.1" % pair: endpoint for pair, endpoint in (direct or {}).items()}
         self.messages = Messages(datetimeToString(reactor.seconds()))
         self.channels: set[JsonChannel] = set()
+        self.receiving = Receiving(limits.receiving_bytes_max)
         self.timeOut = None
         self._sweep_call: IDelayedCall | None = None
 
@@ -108,6 +110,7 @@ class JsonRequest(Request):
             self._refuse_body()
         else:
             self.content.write(data)
+            self.channel.site.receiving.hold(self.channel, self.content.tell())
 
     def getRequestHostname(self) -> bytes:
         """Return a name that Klein's router can always encode; nothing here depends on the Host header."""

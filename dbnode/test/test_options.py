@@ -48,6 +48,7 @@ class OptionsTests(SynchronousTestCase):
             "deadline": ("1", "2"),
             "body-bytes-max": ("1000", "2000"),
             "connections-max": ("10", "20"),
+            "receiving-bytes-max": ("20000000", "30000000"),
             "data-dir": ("/x", "/y"),
         }
         for option, (first, second) in values.items():
@@ -73,6 +74,10 @@ class OptionsTests(SynchronousTestCase):
     def test_port_of_the_balancer_is_not_its_servers(self) -> None:
         """A server of a cluster does not take PORT, which it may have inherited."""
         self.assertIsNone(settings("--cluster-id", "c", PORT="5000").http)
+
+    def test_others_must_reach_it(self) -> None:
+        """A socket of the file system is refused: what goes into the directory of servers is host and port."""
+        self.assertRaises(UsageError, settings, "--link", "unix:/run/link")
 
     def test_ports_are_endpoints_on_the_loopback(self) -> None:
         """A bare number is a port of this machine; anything else is an endpoint as it stands."""

@@ -42,6 +42,7 @@ OPTIONS = {
     "body-bytes-max": (16 << 20, "1000", 1000),
     "rows-max": (100_000, "10", 10),
     "connections-max": (10_000, "7", 7),
+    "receiving-bytes-max": (256 << 20, "20000000", 20_000_000),
     "queue-max": (20_000, "8", 8),
 }
 
@@ -90,6 +91,12 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(options["port"], "tcp:5001:interface=127.0.0.1")
         self.assertEqual(parsed(HASH_MODULO="128")["slots"], 128)
         self.assertEqual(parsed(HASH_MODULO="128", SHARDLB_SLOTS="64")["slots"], 64)
+
+    def test_limits_that_contradict_each_other(self) -> None:
+        """The longest body must fit into what all requests may hold."""
+        text = str(self.assertRaises(usage.UsageError, parsed, "--receiving-bytes-max", "1000"))
+
+        self.assertIn("1000 bytes of all requests (receiving-bytes-max) are fewer", text)
 
     def test_an_endpoint_is_taken_as_it_is(self) -> None:
         """Whoever wants to serve a network says so."""
