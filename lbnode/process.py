@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
+from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -23,7 +24,8 @@ from twisted.web.client import HTTPConnectionPool
 
 from dbnode.client import SessionOptions
 from dbnode.errors import ApiError
-from dbnode.jsonhttp import JsonSite, Limits
+from dbnode.jsonhttp import JsonSite
+from lbnode.address import url_of
 from lbnode.app import BalancerApp
 from lbnode.concurrent import in_background
 from lbnode.datadir import DirectoryUnusable
@@ -137,8 +139,8 @@ class FrontDoor:
 
     def __init__(self, reactor: Any, app: BalancerApp, options: BalancerOptions) -> None:
         self._reactor = reactor
-        limits = Limits(body_bytes_max=options["body-bytes-max"], connections_max=options["connections-max"])
-        self._site = JsonSite(reactor, app.app.resource(), limits, app.direct if options["lane"] == "lean" else None)
+        direct = app.direct if options["lane"] == "lean" else None
+        self._site = JsonSite(reactor, app.app.resource(), options.limits, direct)
         self._port: IListeningPort | None = None
 
     async def open(self, description: str, *, shared: bool = False) -> str:
@@ -149,11 +151,10 @@ class FrontDoor:
         reactor = SharingReactor(self._reactor) if shared else self._reactor
         try:
             port: IListeningPort = await serverFromString(reactor, description).listen(self._site)
-        except (ValueError, OverflowError, AttributeError) as error:
+        except (ValueError, OverflowError, AttributeError, OSError, SSL.Error) as error:
             raise CannotStart(f"--port {description} is no endpoint to listen at: {error}") from error
         self._port = port
-        host: Any = port.getHost()
-        return f"http://{host.host}:{host.port}"
+        return url_of(port, description)
 
     async def close(self) -> None:
         """Take no more requests, and let those that are being answered end."""

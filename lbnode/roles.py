@@ -25,6 +25,7 @@ SERVING = (
     "body-bytes-max",
     "rows-max",
     "connections-max",
+    "receiving-bytes-max",
     "queue-max",
 )
 _FOLLOWERS_OWN = ("secret-file", "share-port", "stop-on-eof")

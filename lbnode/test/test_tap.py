@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
 
@@ -186,6 +188,28 @@ class BalancerProcessTests(BalancerProcessCase):
         await self.signal(signal.SIGINT)
         self.assertFalse(self.servers()["Only"].is_alive())
 
+    async def test_a_socket_of_the_file_system(self) -> None:
+        """Clients may come by a socket in the file system, and are told how."""
+        # Its path is at most 107 bytes, and trial's are longer.
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        path = f"{directory.name}/http"
+        running = self.start("--port", f"unix:{path}")
+        while b"/status" not in running.output:
+            self.assertFalse(running.ended.called, running.output)
+            await deferLater(self.reactor, 0.05)
+
+        def ask() -> bytes:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                client.sendall(b"GET /status HTTP/1.0\r\n\r\n")
+                return b"".join(iter(lambda: client.recv(65536), b""))
+
+        answer = await deferToThread(ask)
+
+        self.assertIn(b"200 OK", answer.partition(b"\r\n")[0])
+        self.assertIn(f"curl --unix-socket {path} http://localhost/status".encode(), running.output)
+
     async def test_what_keeps_it_from_starting(self) -> None:
         """A port that is taken or none and a table that cannot be are told in one line, and nothing is started."""
         self.table.write_text('{"N": 0}')
@@ -198,8 +222,11 @@ class BalancerProcessTests(BalancerProcessCase):
         await wrong.ended
         nowhere = self.start("--port", "tcp:99999")
         await nowhere.ended
+        keyless = self.start("--port", "ssl:0:privateKey=/nowhere/key.pem")
+        await keyless.ended
 
         self.assertIn(b"shardlb: cannot start: --port tcp:99999 is no endpoint", nowhere.output)
+        self.assertIn(b"shardlb: cannot start: --port ssl:0:privateKey=/nowhere/key.pem is no endpoint", keyless.output)
         self.assertIn(b"shardlb: cannot start: Couldn't listen on 127.0.0.1", unable.output)
         self.assertIn(b"shardlb: cannot start: missing_field", wrong.output)
         self.assertEqual(self.servers(), {})

@@ -155,11 +155,9 @@ class FramedConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Start the handshake and its deadline."""
-        # TLS hides what the transport below it can do.
-        below = getattr(self.transport, "transport", self.transport)
-        if ITCPTransport.providedBy(below):
-            below.setTcpNoDelay(True)
-            below.setTcpKeepAlive(True)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
         self._wiring.live.add(self)
         self._deadline = self._wiring.clock.callLater(self._wiring.options.handshake_seconds, self._handshake_late)
         self.transport.write(self._handshake.start())
