@@ -14,7 +14,16 @@ from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 
 from dbnode.errors import ApiError
-from dbnode.jsonhttp import Answer, Endpoint, Headers, Response, answer, errors_as_json, json_response
+from dbnode.jsonhttp import (
+    Answer,
+    Endpoint,
+    Headers,
+    Response,
+    UploadEndpoint,
+    answer,
+    errors_as_json,
+    json_response,
+)
 from lbnode.hot import DataRequests
 from lbnode.metrics import Metrics
 from lbnode.replica_rows import read_server
@@ -71,6 +80,10 @@ class BalancerApp:
         self._write_rows = metrics.measured("write", data.write)
         self._update_row = metrics.measured("update", data.update)
         self._delete_row = metrics.measured("del", data.delete)
+        #: Those whose body is taken while it arrives, if it is lines.
+        self.uploads: Mapping[tuple[bytes, bytes], UploadEndpoint] = {
+            (b"POST", b"/write"): metrics.measured("write_lines", data.write_lines)
+        }
         self.direct: Mapping[tuple[bytes, bytes], Endpoint] = {
             (b"POST", b"/read"): self._read_rows,
             (b"GET", b"/read"): self._read_rows,

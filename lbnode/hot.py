@@ -7,30 +7,30 @@ A change that was refused says so: `applied` is in every failure of /write, /upd
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import wraps
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 
 from dbnode.errors import ApiError
-from dbnode.jsonhttp import Answer, Headers, Response
+from dbnode.jsonhttp import Answer, Headers, Response, Upload
 from dbnode.wire import Write
 from lbnode import wire
 from lbnode.bulk import store_lines
 from lbnode.outcomes import delete_answer, outcome_of, update_answer, write_answer
 from lbnode.ranges import read_range
 from lbnode.router import Router
-from lbnode.wire.lines import sent_as_lines
 
-_Change: TypeAlias = Callable[["DataRequests", Headers, bytes], Deferred[Response]]
+_Body = TypeVar("_Body", bytes, Upload)
+_Change: TypeAlias = Callable[["DataRequests", Headers, _Body], Deferred[Response]]
 
 
-def _tells_applied(change: _Change) -> _Change:
+def _tells_applied(change: _Change[_Body]) -> _Change[_Body]:
     """Complete a refusal that came before any shard was asked: nothing was applied."""
 
     @wraps(change)
-    def checked(self: DataRequests, headers: Headers, body: bytes) -> Deferred[Response]:
+    def checked(self: DataRequests, headers: Headers, body: _Body) -> Deferred[Response]:
         try:
             return change(self, headers, body)
         except ApiError as error:
@@ -38,10 +38,6 @@ def _tells_applied(change: _Change) -> _Change:
             raise
 
     return checked
-
-
-#: What of a body of lines is decoded at once.
-_PIECE_BYTES = 1 << 16
 
 
 class DataRequests:
@@ -58,9 +54,7 @@ class DataRequests:
 
     @_tells_applied
     def write(self, headers: Headers, body: bytes) -> Deferred[Response]:
-        """Store rows: for each shard all that belong to it, or none; sent as lines, some at a time."""
-        if sent_as_lines(headers):
-            return store_lines(self._router, headers, _pieces(body))
+        """Store rows: for each shard all that belong to it, or none."""
         routes = self._router.routes()
         schema = routes.schema
         request = wire.parse_write(headers, body, schema, self._rows_max)
@@ -76,6 +70,11 @@ class DataRequests:
         return results.addCallback(
             lambda pairs: write_answer(schema, named, [outcome_of(result) for _, result in pairs])
         )
+
+    @_tells_applied
+    def write_lines(self, headers: Headers, pieces: Upload) -> Deferred[Response]:
+        """Store rows that come as lines, while they come."""
+        return store_lines(self._router, headers, pieces)
 
     @_tells_applied
     def update(self, headers: Headers, body: bytes) -> Deferred[Response]:
@@ -98,8 +97,3 @@ class DataRequests:
         return self._router.change(route, delete).addBoth(
             lambda result: delete_answer(schema, route.shard, delete.id, outcome_of(result))
         )
-
-
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), _PIECE_BYTES):
-        yield body[start : start + _PIECE_BYTES]

@@ -7,10 +7,10 @@ are made when the figures are asked for.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from inspect import iscoroutine
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -25,13 +25,16 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from dbnode.errors import ApiError
-from dbnode.jsonhttp import Answer, Endpoint, Headers
+from dbnode.jsonhttp import Answer, Headers
 
 #: Upper bounds in seconds: from what a small request takes to the default deadline.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 #: Figures read when they are asked for, by name and help.
 Readings: TypeAlias = dict[tuple[str, str], Callable[[], float]]
+
+#: A request's body as its endpoint takes it: bytes, or an upload.
+_Body = TypeVar("_Body")
 
 
 class _Series:
@@ -76,7 +79,9 @@ class Metrics(Collector):
         """Return the figures as they are now."""
         return generate_latest(self._registry)
 
-    def measured(self, name: str, endpoint: Endpoint) -> Endpoint:
+    def measured(
+        self, name: str, endpoint: Callable[[Headers, _Body], Answer | Awaitable[Answer]]
+    ) -> Callable[[Headers, _Body], Answer | Deferred[Answer]]:
         """Return the endpoint with its requests counted under `name`; a streamed answer ends with its first page."""
         series = self._series.setdefault(name, _Series())
         seconds = self._seconds
@@ -89,7 +94,7 @@ class Metrics(Collector):
             series.ended(_status(failure.value), seconds() - started)
             return failure
 
-        def run(headers: Headers, body: bytes) -> Answer | Deferred[Answer]:
+        def run(headers: Headers, body: _Body) -> Answer | Deferred[Answer]:
             started = seconds()
             try:
                 outcome: Any = endpoint(headers, body)

@@ -140,7 +140,7 @@ class FrontDoor:
     def __init__(self, reactor: Any, app: BalancerApp, options: BalancerOptions) -> None:
         self._reactor = reactor
         direct = app.direct if options["lane"] == "lean" else None
-        self._site = JsonSite(reactor, app.app.resource(), options.limits, direct)
+        self._site = JsonSite(reactor, app.app.resource(), options.limits, direct, app.uploads)
         self._port: IListeningPort | None = None
 
     async def open(self, description: str, *, shared: bool = False) -> str:

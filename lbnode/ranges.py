@@ -15,13 +15,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from dbnode.errors import ApiError
-from dbnode.jsonhttp import Answer, Response, Streamed
+from dbnode.jsonhttp import NDJSON, Answer, Response, Streamed
 from dbnode.jsonhttp.answer import JSON, HeaderPairs
 from dbnode.wire import Rows
 from lbnode.router import Router
 from lbnode.routes import Route, Routes
 from lbnode.wire import ReadRequest
-from lbnode.wire.lines import NDJSON
 
 #: Answers up to this size are kept until they are whole, so that a failure in them is an ordinary error.
 WHOLE_BYTES_MAX = 256 << 10

@@ -8,6 +8,7 @@
     reader  one request after the other out of bytes, by httptools
     lean    the lean lane: a connection that serves chosen endpoints without twisted.web
     receiving what has arrived of all requests that are not complete, and its bound
+    upload  bodies of lines, taken while they arrive
     message the bytes of whole answers
     site    the site around a Klein resource: limits, odd paths, the lean lane
 
@@ -31,16 +32,21 @@ from dbnode.jsonhttp.body import decode_object, decode_strict, fields, need
 from dbnode.jsonhttp.channel import RECEIVING, Limits
 from dbnode.jsonhttp.serve import answer, errors_as_json
 from dbnode.jsonhttp.site import JsonSite
+from dbnode.jsonhttp.upload import NDJSON, ClientGone, Upload, UploadEndpoint, media_type
 
 __all__ = [
+    "NDJSON",
     "RECEIVING",
     "Answer",
+    "ClientGone",
     "Endpoint",
     "Headers",
     "JsonSite",
     "Limits",
     "Response",
     "Streamed",
+    "Upload",
+    "UploadEndpoint",
     "answer",
     "decode_object",
     "decode_strict",
@@ -49,5 +55,6 @@ __all__ = [
     "errors_as_json",
     "fields",
     "json_response",
+    "media_type",
     "need",
 ]

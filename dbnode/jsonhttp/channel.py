@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
 from dbnode.errors import ApiError
-from dbnode.jsonhttp.answer import error_response
+from dbnode.jsonhttp.answer import Response, error_response
+from dbnode.jsonhttp.upload import Upload
 
 if TYPE_CHECKING:
     from dbnode.jsonhttp.site import JsonSite
@@ -41,7 +42,7 @@ class Limits:
     connections_max: int = 10_000
     #: Of requests that have not arrived completely, over all connections.
     receiving_bytes_max: int = 256 << 20
-    #: From a request's first byte to its last.
+    #: From a request's first byte to its last; of an upload, from one piece to the next.
     receive_seconds: float = 30.0
     #: Between two requests of a kept connection.
     idle_seconds: float = 120.0
@@ -73,6 +74,8 @@ class JsonChannel(HTTPChannel):
         self._idle_since = 0.0
         self._unread_since: float | None = None
         self._refused_at: float | None = None
+        #: The body that is being received, if it is taken as it comes.
+        self.upload: Upload | None = None
 
     def connectionMade(self) -> None:
         """Begin, or refuse if there are too many of us."""
@@ -154,17 +157,45 @@ class JsonChannel(HTTPChannel):
         text = f"the request line or a header is longer than {self.MAX_LENGTH} bytes"
         self.refuse(ApiError("headers_too_large", text, status=431))
 
+    def asked(self) -> tuple[bytes, bytes]:
+        """Return method and target of the request whose headers are there and whose body is not."""
+        return self._command, self._path.partition(b"?")[0]
+
+    def still_coming(self) -> None:
+        """Note that an upload goes on: its time starts anew."""
+        self._began = self.site.reactor.seconds()
+
+    def hold(self) -> None:
+        """Read no further for a while: what came was not taken yet."""
+        self._networkProducer.pauseProducing()
+
+    def let_go(self) -> None:
+        """Read on."""
+        self.still_coming()
+        self._networkProducer.resumeProducing()
+
     def refuse(self, error: ApiError) -> None:
         """Answer with an error before the request has come in completely, and read no further."""
-        if self._refused_at is not None:
+        if self.upload is not None:
+            # Some of it may be stored already: whoever takes the body knows, and answers.
+            self.upload.cut(error)
             return
         # Whatever was asked for, nothing begins before all of the request is there.
         error.applied = "no"
+        self.end_with(error_response(error))
+
+    def end_with(self, response: Response) -> None:
+        """Answer before the request has come in completely, and read no further."""
+        if self._refused_at is not None:
+            return
         self._refused_at = self.site.reactor.seconds()
         self.persistent = False
         self.drop()
         transport = self._tcp()
-        transport.write(self.site.messages.whole(error_response(error), keep_alive=False))
+        if self.upload is not None:
+            # What still comes is dropped, not left in the way of the answer.
+            self._networkProducer.resumeProducing()
+        transport.write(self.site.messages.whole(response, keep_alive=False))
         # A half-close waits for the producer, which HTTPChannel is of its own transport.
         IConsumer(transport).unregisterProducer()
         if ISSLTransport.providedBy(transport):
@@ -193,6 +224,9 @@ class JsonChannel(HTTPChannel):
                 self._tcp().abortConnection()
         elif self._unread_since is not None and now - self._unread_since > limits.unread_seconds:
             self._tcp().abortConnection()
+        elif self.upload is not None and not self.upload.starving:
+            # It waits for us.
+            self._began = now
         elif self._began is not None and now - self._began > limits.receive_seconds:
             text = f"the request did not arrive completely within {limits.receive_seconds:g} seconds"
             self.refuse(ApiError("request_timeout", text, status=408))

@@ -126,7 +126,7 @@ class LeanChannel(JsonChannel):
             self.refuse(error)
             return b""
         except NotForUs as other:
-            self._endpoint = None
+            self._endpoint = self._reader = None
             super().dataReceived(other.data)
             return b""
         if rest is not None:

@@ -19,7 +19,11 @@ HEADERS_MAX = 500
 
 
 class NotForUs(Exception):
-    """The request asks to leave HTTP/1.1 (Upgrade), which httptools takes for the end of it. `data` is all of it."""
+    """The request is to be read by another reader. `data` is all of it that came.
+
+    Either it asks to leave HTTP/1.1 (Upgrade), which httptools takes for its end, or its body is lines, which may be
+    of any length and are taken while they come.
+    """
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
@@ -58,7 +62,7 @@ class RequestReader:
     def take(self, data: bytes) -> bytes | None:
         """Take bytes; return those after the request's end, None while it has none.
 
-        Raises ApiError for a request that cannot be read or is too long, NotForUs for an Upgrade.
+        Raises ApiError for a request that cannot be read or is too long, NotForUs for an Upgrade and for lines.
         """
         if self._complete:
             self._reset()
@@ -100,6 +104,8 @@ class RequestReader:
         except HttpParserUpgrade:
             raise NotForUs(whole) from None
         headers = self.headers = self._parsed
+        if b"ndjson" in headers.get(b"content-type", b"").lower():
+            raise NotForUs(whole)
         self._parsed = {}  # fields after the last chunk are no headers
         if self._complete:
             return

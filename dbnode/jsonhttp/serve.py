@@ -35,7 +35,7 @@ def answer(request: Request, endpoint: Endpoint) -> Deferred[None] | None:
     assert request.content is not None
     outcome: Answer | Awaitable[Answer]
     try:
-        outcome = endpoint(_RequestHeaders(request.requestHeaders), request.content.read())
+        outcome = endpoint(RequestHeaders(request.requestHeaders), request.content.read())
     except Exception:  # noqa: BLE001 - the edge: every error becomes an answer
         outcome = failure_response(Failure())
     if isinstance(outcome, Response):
@@ -110,13 +110,16 @@ def _begin(request: Request, response: Response) -> bytes:
     return response.body
 
 
-class _RequestHeaders:
+class RequestHeaders:
+    """A request's headers as endpoints see them."""
+
     __slots__ = ("_headers",)
 
     def __init__(self, headers: WebHeaders) -> None:
         self._headers = headers
 
     def get(self, name: bytes, /) -> bytes | None:
+        """See Headers."""
         values = self._headers.getRawHeaders(name)
         return values[-1] if values else None
 

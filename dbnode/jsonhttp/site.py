@@ -8,11 +8,12 @@ router redirects `//path` and fails on odd Host headers. None of that gets throu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http import Request as HTTPRequest
@@ -20,13 +21,16 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from dbnode.background import in_background
 from dbnode.errors import ApiError
-from dbnode.jsonhttp.answer import Endpoint, error_response
+from dbnode.jsonhttp.answer import Endpoint, Headers, Response, error_response
 from dbnode.jsonhttp.channel import JsonChannel, Limits
 from dbnode.jsonhttp.lean import LeanChannel
 from dbnode.jsonhttp.message import Messages
 from dbnode.jsonhttp.receiving import Receiving
-from dbnode.jsonhttp.serve import failure_response, write_response
+from dbnode.jsonhttp.serve import RequestHeaders, failure_response, write_response
+from dbnode.jsonhttp.stream import gone
+from dbnode.jsonhttp.upload import ClientGone, Upload, UploadEndpoint, sent_as_lines
 
 #: How often connections are looked at; every timeout is late by at most this. Also the grain of the Date header.
 _SWEEP_SECONDS = 1.0
@@ -36,7 +40,8 @@ class JsonSite(Site):
     """A site whose every answer is JSON.
 
     `direct` maps (method, path) to endpoints that the lean lane serves without asking the resource: the same functions
-    that stand behind its routes, without the router's and twisted.web's share of the time.
+    that stand behind its routes, without the router's and twisted.web's share of the time. `uploads` maps the same to
+    endpoints that take a body of lines while it arrives.
     """
 
     noisy = False
@@ -47,6 +52,7 @@ class JsonSite(Site):
         resource: IResource,
         limits: Limits,
         direct: Mapping[tuple[bytes, bytes], Endpoint] | None = None,
+        uploads: Mapping[tuple[bytes, bytes], UploadEndpoint] | None = None,
     ) -> None:
         super().__init__(resource, requestFactory=JsonRequest, reactor=reactor, parsePOSTFormSubmission=False)
         self.limits = limits
@@ -54,6 +60,7 @@ class JsonSite(Site):
         self.protocol = LeanChannel if direct else JsonChannel  # type: ignore[assignment,method-assign]
         #: Endpoints of the lean lane, by request line.
         self.direct_lines = {b"%b %b HTTP/1.1" % pair: endpoint for pair, endpoint in (direct or {}).items()}
+        self.uploads = uploads or {}
         self.messages = Messages(datetimeToString(reactor.seconds()))
         self.channels: set[JsonChannel] = set()
         self.receiving = Receiving(limits.receiving_bytes_max)
@@ -92,19 +99,32 @@ class JsonSite(Site):
 
 
 class JsonRequest(Request):
-    """A request whose body stays in memory, within the limit, and whose path is normalised."""
+    """A request whose path is normalised, and whose body stays in memory, within the limit, or is taken as it comes."""
 
     defaultContentType = None
     channel: JsonChannel
+    _upload: Upload | None = None
 
     def gotLength(self, length: int | None) -> None:
-        """Refuse an announced length beyond the limit before a byte of it is read."""
+        """Begin an upload, or refuse an announced length beyond the limit before a byte of it is read."""
         self.content = BytesIO()
+        headers = RequestHeaders(self.requestHeaders)
+        if self.channel.site.uploads and sent_as_lines(headers):
+            method, path = self.channel.asked()
+            endpoint = self.channel.site.uploads.get((method, b"/" + b"/".join(_segments(path))))
+            if endpoint is not None:
+                self._begin_upload(endpoint, headers)
+                return
         if length is not None and length > self.channel.site.limits.body_bytes_max:
             self._refuse_body()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep a piece of the body, or refuse it once it has grown too long."""
+        """Hand a piece of the body on, or keep it, or refuse it once it has grown too long."""
+        if self._upload is not None:
+            self.channel.still_coming()
+            self._upload.received(data)
+            self.channel.site.receiving.hold(self.channel, self._upload.untaken_bytes)
+            return
         assert self.content is not None
         if self.content.tell() + len(data) > self.channel.site.limits.body_bytes_max:
             self._refuse_body()
@@ -117,9 +137,13 @@ class JsonRequest(Request):
         return b"localhost"
 
     def process(self) -> None:
-        """Hand over to the resource."""
+        """Hand over to the resource, or answer an upload that is complete now."""
         self.site = site = self.channel.site
         self.responseHeaders.setRawHeaders(b"Date", [site.messages.date])
+        if self._upload is not None:
+            self.channel.upload = None
+            self._upload.end()
+            return
         self.prepath = []
         self.postpath = _segments(self.path)
         try:
@@ -131,6 +155,31 @@ class JsonRequest(Request):
             site.resource.render(self)
         except Exception:  # noqa: BLE001 - the edge: every error becomes an answer
             write_response(self, failure_response(Failure()))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell whoever takes the body."""
+        if self._upload is not None:
+            self._upload.cut(ClientGone("the body was cut short"))
+        super().connectionLost(reason)
+
+    def _begin_upload(self, endpoint: UploadEndpoint, headers: Headers) -> None:
+        self._upload = self.channel.upload = Upload(self.channel.hold, self.channel.let_go)
+        in_background(Deferred.fromCoroutine(self._take_in(endpoint, headers, self._upload)), "an upload")
+
+    async def _take_in(self, endpoint: UploadEndpoint, headers: Headers, upload: Upload) -> None:
+        """Let the endpoint take the body, and answer; before the end of the body it is the connection's last answer."""
+        try:
+            outcome = endpoint(headers, upload)
+            answer = await outcome if isinstance(outcome, Awaitable) else outcome
+            assert isinstance(answer, Response), answer
+        except ClientGone:
+            return
+        except Exception:  # noqa: BLE001 - the edge: every error becomes an answer
+            answer = failure_response(Failure())
+        if upload.ended:
+            write_response(self, answer)
+        elif not gone(self):
+            self.channel.end_with(answer)
 
     def _refuse_body(self) -> None:
         limit = self.channel.site.limits.body_bytes_max

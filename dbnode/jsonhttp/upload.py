@@ -1,4 +1,7 @@
-"""The body of a request that is taken while it arrives: pieces for an endpoint, no faster than it takes them."""
+"""The body of a request that is taken while it arrives: pieces for an endpoint, no faster than it takes them.
+
+Bodies of lines (NDJSON) can be taken so, since each line stands for itself; they may be of any length.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,18 @@ from twisted.internet.defer import Deferred
 
 from dbnode.jsonhttp.answer import Answer, Headers
 
+NDJSON = b"application/x-ndjson"
+
 #: What may wait to be taken before the client is read no further, in bytes.
 UNTAKEN_BYTES_MAX = 256 << 10
 
 
 class ClientGone(Exception):
-    """The client went away, or was refused, before all of its request had come."""
+    """The client went away before all of its request had come."""
 
 
 class Upload(AsyncIterator[bytes]):
-    """The pieces of one body, in order. Iterating raises ClientGone where the body was cut short.
+    """The pieces of one body, in order. Iterating raises what `cut` was given where the body was cut short.
 
     `pause` asks for the client to be read no further, `resume` for going on; both are called in turns.
     """
@@ -28,45 +33,54 @@ class Upload(AsyncIterator[bytes]):
         self._pause = pause
         self._resume = resume
         self._pieces: deque[bytes] = deque()
-        self._untaken_bytes = 0
+        #: What waits to be taken.
+        self.untaken_bytes = 0
         self._paused = False
         self._waiting: Deferred[None] | None = None
-        self._ended = False
-        self._lost = False
+        self._cut: Exception | None = None
+        self.ended = False
 
     def received(self, piece: bytes) -> None:
-        """Add a piece."""
+        """Add a piece; what comes after a cut is dropped."""
+        if self._cut is not None:
+            return
         self._pieces.append(piece)
-        self._untaken_bytes += len(piece)
+        self.untaken_bytes += len(piece)
         self._notify()
-        if self._untaken_bytes > UNTAKEN_BYTES_MAX and not self._paused:
+        if self.untaken_bytes > UNTAKEN_BYTES_MAX and not self._paused:
             self._paused = True
             self._pause()
 
     def end(self) -> None:
         """Take note that the body is complete."""
-        self._ended = True
+        self.ended = True
         self._notify()
 
-    def lose(self) -> None:
+    def cut(self, error: Exception) -> None:
         """Take note that nothing more will come; a body that is complete already is not affected."""
-        if not self._ended:
-            self._lost = True
+        if not self.ended and self._cut is None:
+            self._cut = error
             self._pieces.clear()
+            self.untaken_bytes = 0
             self._notify()
+
+    @property
+    def starving(self) -> bool:
+        """Whether somebody waits for a piece that has not come."""
+        return self._waiting is not None
 
     async def __anext__(self) -> bytes:
         """Return the next piece, once it is there."""
         while not self._pieces:
-            if self._lost:
-                raise ClientGone("the body was cut short")
-            if self._ended:
+            if self._cut is not None:
+                raise self._cut
+            if self.ended:
                 raise StopAsyncIteration
             self._waiting = Deferred()
             await self._waiting
         piece = self._pieces.popleft()
-        self._untaken_bytes -= len(piece)
-        if self._paused and self._untaken_bytes <= UNTAKEN_BYTES_MAX // 2:
+        self.untaken_bytes -= len(piece)
+        if self._paused and self.untaken_bytes <= UNTAKEN_BYTES_MAX // 2:
             self._paused = False
             self._resume()
         return piece
@@ -77,5 +91,17 @@ class Upload(AsyncIterator[bytes]):
             waiting.callback(None)
 
 
-#: An endpoint that takes its body while that arrives. It may answer before all has come; then no more is read.
-UploadEndpoint: TypeAlias = Callable[[Headers, Upload], Awaitable[Answer]]
+def sent_as_lines(headers: Headers) -> bool:
+    """Return whether a request says that its body is lines of JSON."""
+    content_type = headers.get(b"content-type")
+    return content_type is not None and media_type(content_type) == NDJSON
+
+
+def media_type(value: bytes) -> bytes:
+    """Return what a Content-Type or an item of Accept says, without its parameters, in lower case."""
+    return value.partition(b";")[0].strip().lower()
+
+
+#: An endpoint that takes its body while that arrives, and answers with a Response. It may do so before all has come;
+#: then no more is read.
+UploadEndpoint: TypeAlias = Callable[[Headers, Upload], Answer | Awaitable[Answer]]

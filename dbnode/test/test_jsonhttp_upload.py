@@ -57,12 +57,14 @@ class UploadTests(SynchronousTestCase):
 
     def test_cut_short(self) -> None:
         """What was cut short is an error at once, not an end, and what waited is dropped."""
+        self.upload.received(b"early")
+        self.assertEqual(self.successResultOf(self.take()), b"early")
         waiting = self.take()
-        self.upload.lose()
+        self.upload.cut(ClientGone())
         self.failureResultOf(waiting, ClientGone)
 
         self.upload.received(b"late")
-        self.upload.lose()
+        self.upload.cut(ValueError())
 
         self.failureResultOf(self.take(), ClientGone)
 
@@ -70,7 +72,7 @@ class UploadTests(SynchronousTestCase):
         """A client that goes away after its whole body was taken in changes nothing."""
         self.upload.received(b"1")
         self.upload.end()
-        self.upload.lose()
+        self.upload.cut(ClientGone())
 
         self.assertEqual(self.successResultOf(self.take()), b"1")
         self.failureResultOf(self.take(), StopAsyncIteration)

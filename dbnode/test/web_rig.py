@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from dbnode.jsonhttp import Endpoint, JsonSite, Limits
+from dbnode.jsonhttp import Endpoint, JsonSite, Limits, UploadEndpoint
 from dbnode.jsonhttp.channel import JsonChannel
 
 
@@ -152,9 +152,10 @@ class Web:
         limits: Limits | None = None,
         direct: Mapping[tuple[bytes, bytes], Endpoint] | None = None,
         clock: Clock | None = None,
+        uploads: Mapping[tuple[bytes, bytes], UploadEndpoint] | None = None,
     ) -> None:
         self.clock = clock or Clock()
-        self.site = JsonSite(self.clock, resource, limits or Limits(), direct)
+        self.site = JsonSite(self.clock, resource, limits or Limits(), direct, uploads)
         self.site.startFactory()
 
     def client(self) -> Client:

@@ -60,7 +60,7 @@ class Cluster:
     def site(self, *, lean: bool) -> JsonSite:
         """Return the balancer's site, with the hot endpoints in the lean lane or behind Klein."""
         app = self.balancer.app
-        return JsonSite(self.clock, app.app.resource(), Limits(), app.direct if lean else None)
+        return JsonSite(self.clock, app.app.resource(), Limits(), app.direct if lean else None, app.uploads)
 
     def run(self, work: Coroutine[Deferred[Any], Any, T]) -> T:
         """Let time go by until something has ended, and return what it returns."""

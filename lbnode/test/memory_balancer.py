@@ -122,4 +122,5 @@ class MemoryBalancer:
 
     def site(self, *, lean: bool) -> JsonSite:
         """Return the site, with the hot endpoints in the lean lane or behind Klein."""
-        return JsonSite(self.clock, self.app.app.resource(), self._limits, self.app.direct if lean else None)
+        app = self.app
+        return JsonSite(self.clock, app.app.resource(), self._limits, app.direct if lean else None, app.uploads)

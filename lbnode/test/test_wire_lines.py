@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.errors import ApiError
+from dbnode.jsonhttp.upload import sent_as_lines
 from dbnode.schema import Schema, rows_to_lines
 from dbnode.wire import Row
-from lbnode.wire.lines import LINE_BYTES_MAX, RowLines, sent_as_lines, wanted_as_lines
+from lbnode.wire.lines import LINE_BYTES_MAX, RowLines, wanted_as_lines
 
 SCHEMA = Schema(("id", "name"), ("Number", "String"))
 _NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

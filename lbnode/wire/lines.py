@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from dbnode.errors import ApiError
-from dbnode.jsonhttp import Headers
+from dbnode.jsonhttp import NDJSON, Headers, media_type
 from dbnode.schema import Schema, row_from_object
 from dbnode.wire import Row
 
-NDJSON = b"application/x-ndjson"
 #: The longest line, in bytes; as long as the largest change that one shard takes at once.
 LINE_BYTES_MAX = 1 << 20
 #: How much of a line that is no JSON an error shows.
@@ -20,16 +19,10 @@ _SHOWN_CHARACTERS_MAX = 80
 _decode = msgspec.json.Decoder().decode
 
 
-def sent_as_lines(headers: Headers) -> bool:
-    """Return whether a request says that its body is lines of JSON."""
-    content_type = headers.get(b"content-type")
-    return content_type is not None and _media_type(content_type) == NDJSON
-
-
 def wanted_as_lines(headers: Headers) -> bool:
     """Return whether a request asks for lines of JSON; anything else that it accepts is taken for JSON."""
     accept = headers.get(b"accept")
-    return accept is not None and NDJSON in map(_media_type, accept.split(b","))
+    return accept is not None and NDJSON in map(media_type, accept.split(b","))
 
 
 class RowLines:
@@ -78,7 +71,3 @@ class RowLines:
                 shown = shown[:_SHOWN_CHARACTERS_MAX] + "…"
             text = f"line {self.line} is not JSON ({error}): {shown!r}; each line must be one JSON object"
             raise ApiError("bad_json", text) from None
-
-
-def _media_type(value: bytes) -> bytes:
-    return value.partition(b";")[0].strip().lower()
