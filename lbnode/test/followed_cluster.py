@@ -107,7 +107,7 @@ class FollowedCluster(Cluster):
     def follower_site(self) -> JsonSite:
         """Return the follower's site."""
         app = self.follower.app
-        return JsonSite(self.clock, app.app.resource(), Limits(), app.direct)
+        return JsonSite(self.clock, app.app.resource(), Limits(), app.direct, app.uploads)
 
     def stop(self) -> None:
         """Stop everything."""
