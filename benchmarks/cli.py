@@ -69,8 +69,6 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
     check_addresses(parser, given.url, json)
     if given.url is not None and given.kill is not None:
         parser.error("--kill needs a cluster of the bench's own (--spawn)")
-    if given.workload == tour.NAME and given.url is not None:
-        parser.error(f"{tour.NAME} needs a cluster of the bench's own (--spawn)")
     rows_max = WORKLOADS.get(given.workload, A_1).capacity()
     if given.rows > rows_max:
         parser.error(f"--rows: {given.workload} has only {rows_max} ids")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,11 @@ class Comeback:
 
 
 async def watch_comeback(
-    reactor: IReactorTime, door: Door, victim: Victim, kill: Callable[[str], None], deadline_seconds: float
+    reactor: IReactorTime, door: Door, victim: Victim, kill: Callable[[str], Awaitable[None]], deadline_seconds: float
 ) -> Comeback:
     """Kill a server and watch until it is as before. Raises NotBackError at the deadline."""
     pid_before = (await door.json("GET", "/status"))["server_states"][victim.server]["pid"]
-    kill(victim.server)
+    await kill(victim.server)
     started = reactor.seconds()
     seconds: dict[str, float] = {}
     while len(seconds) < 3:

@@ -1,13 +1,14 @@
-"""A-4: every endpoint answers rightly, and a killed server comes back with its data, on a cluster of the bench's own.
+"""A-4: every endpoint answers rightly, and a killed server comes back with its data.
 
-First the walk through the endpoints; then rows are written, the server that leads most is killed, and once it is back
-every replica is compared with what was acknowledged.
+It is held on a cluster of the bench's own, or on a running one whose servers are containers. First the walk through
+the endpoints; then rows are written, the server that leads most is killed, and once it is back every replica is
+compared with what was acknowledged.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -17,14 +18,15 @@ from typing import Any
 import msgspec
 
 from benchmarks.comeback import Comeback, watch_comeback
-from benchmarks.door import Door
+from benchmarks.containers import Containers
+from benchmarks.door import Door, host_and_port
 from benchmarks.endpoints import Probed, walk
 from benchmarks.kill import LEADER, choose
 from benchmarks.process import to_the_end
 from benchmarks.run import Options
 from benchmarks.spawn import Cluster
 from benchmarks.verify import Expected, Verdict, verify
-from benchmarks.workloads import A_1, Record, draw_records
+from benchmarks.workloads import A_1, LayoutError, Record, check_layout, draw_records
 
 NAME = "A-4"
 ABOUT = "every endpoint, then a server is killed and comes back"
@@ -67,26 +69,60 @@ class Tour:
 
 
 async def hold_tour(reactor: Any, options: Options) -> Tour:
-    """Do all of it; leaves nothing behind but what `keep` asks for."""
+    """Do all of it; leaves nothing behind but what `keep` asks for.
+
+    A running balancer must hold the table A-1 without a row, and is left like that.
+    """
+    if options.url is None:
+        return await _at_home(reactor, options)
+    door = Door(reactor, *host_and_port(options.url))
+    await _check_empty(door)
+    try:
+        return await _tour(reactor, door, Containers(reactor, door).kill, options)
+    finally:
+        if not options.keep:
+            await to_the_end(_make_anew(door))
+
+
+async def _check_empty(door: Door) -> None:
+    status = await door.json("GET", "/status")
+    check_layout(status, A_1)
+    if sorted(status["servers"]) != sorted(A_1.servers):
+        raise LayoutError(f"the servers are not called as those of {A_1.name}: make the table anew with POST /init")
+    first = await door.json("POST", "/read", {"Stud_id": {"low": 0, "high": A_1.capacity() - 1}, "limit": 1})
+    if first["data"]:
+        raise LayoutError(f"the table is not empty: {NAME} changes all of it, and gives no row back")
+
+
+async def _make_anew(door: Door) -> None:
+    request = {**A_1.init_request(), "replace": True}
+    await door.json("POST", "/init", request, deadline_seconds=_ANSWER_SECONDS)
+
+
+async def _at_home(reactor: Any, options: Options) -> Tour:
+    """Hold the tour on a cluster of its own."""
     directory = Path(mkdtemp(prefix="shardlb-bench-", dir=options.directory))
     cluster = Cluster(reactor, directory)
+
+    async def kill(server: str) -> None:
+        cluster.kill(server)
+
     try:
         await cluster.start(A_1)
-        return await _tour(reactor, cluster, options)
+        return await _tour(reactor, cluster.door, kill, options)
     finally:
         await to_the_end(cluster.stop())
         if not options.keep:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _tour(reactor: Any, cluster: Cluster, options: Options) -> Tour:
-    door = cluster.door
+async def _tour(reactor: Any, door: Door, kill: Callable[[str], Awaitable[None]], options: Options) -> Tour:
     endpoints = await walk(door, _ANSWER_SECONDS)
     records = draw_records(A_1, options.rows, options.width, Random(options.seed))
     await _write(door, records)
     status = await door.json("GET", "/status")
     victim = choose(LEADER, await door.leaders(), status["servers"])
-    comeback = await watch_comeback(reactor, door, victim, cluster.kill, _COMEBACK_SECONDS)
+    comeback = await watch_comeback(reactor, door, victim, kill, _COMEBACK_SECONDS)
     expected = Expected.after(records, {}, alone=True)
     verdict = await verify(reactor, door.rows_on, status["servers"], expected, deadline_seconds=options.agree_seconds)
     return Tour(endpoints, comeback, verdict)

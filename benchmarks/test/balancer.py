@@ -20,6 +20,7 @@ class FakeBalancer(Resource):
     `layout` is the workload whose cluster it pretends to be. `lost` are ids whose changes it acknowledges and forgets;
     `refused` are ids that it refuses to write; `stray` is shown by the server of that name instead of its own rows.
     While `old_rows` are set, reads are answered from them. It knows /add and /rm only if it `resizes`.
+    `states` is what its status says of each server.
     """
 
     isLeaf = True  # noqa: N815 - Twisted's name
@@ -33,6 +34,7 @@ class FakeBalancer(Resource):
         self.stray: dict[str, dict[str, list[Any]]] = {}
         self.old_rows: dict[int, dict[str, Any]] | None = None
         self.resizes = False
+        self.states: dict[str, dict[str, Any]] = {}
 
     def render(self, request: Request) -> bytes:
         """Answer one request."""
@@ -51,7 +53,8 @@ class FakeBalancer(Resource):
                 wanted = self.layout.init_request()
                 seen = {"primary": "Server0", "doing": "", "replicas": [{"state": "serving"}]}
                 shards = [{**shard, **seen} for shard in wanted["shards"]]
-                return 200, {**wanted, "shards": shards, "operation": None}
+                who = {"server_states": self.states, "cluster_id": "c1"}
+                return 200, {**wanted, **who, "shards": shards, "operation": None}
             case ["GET ", "healthz" | "readyz" | "heartbeat"]:
                 return 200, {"status": "success"}
             case ["GET ", "primary_elect"]:

@@ -50,7 +50,6 @@ class CommandLines(SynchronousTestCase):
             "A-1 --url localhost:5000": "http://host:port",
             "A-1 --url http://h:1 --spawn": "not allowed with",
             "A-1 --url http://h:1 --kill leader": "--kill needs",
-            "A-4 --url http://h:1": "cluster of the bench's own",
             "A-1 --json no/such/directory/out.json": "no directory",
         }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -10,12 +12,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks.cli import parse
 from benchmarks.comeback import Comeback, NotBackError, watch_comeback
+from benchmarks.containers import Containers
 from benchmarks.door import Door, UnreachableError
 from benchmarks.endpoints import Probe, Probed, judge, probes
-from benchmarks.kill import Victim
-from benchmarks.tour import Tour
+from benchmarks.kill import NoSuchServerError, Victim
+from benchmarks.test.serving import ServedCase
+from benchmarks.tour import Tour, hold_tour
 from benchmarks.verify import Verdict
+from benchmarks.workloads import A_1, LayoutError
 
 PROBE = Probe("GET", "/x", fields={"message": "done", "servers": None})
 
@@ -77,7 +83,11 @@ class Comebacks(SynchronousTestCase):
         """Begin to watch the comeback of A, and let a minute pass."""
         clock, killed = Clock(), list[str]()
         door = cast(Door, ScriptedDoor([status(state="up", pid=1, primary="A"), *statuses]))
-        watching = Deferred.fromCoroutine(watch_comeback(clock, door, Victim("A", ("sh1",)), killed.append, 30.0))
+
+        async def kill(server: str) -> None:
+            killed.append(server)
+
+        watching = Deferred.fromCoroutine(watch_comeback(clock, door, Victim("A", ("sh1",)), kill, 30.0))
         clock.pump([0.02] * 3000)
         return watching, killed
 
@@ -129,3 +139,24 @@ class Tours(SynchronousTestCase):
         ):
             self.assertFalse(bad.good)
             self.assertIn(said, "\n".join(bad.lines()))
+
+
+class RunningBalancers(ServedCase):
+    async def test_only_an_empty_table_of_its_own_kind(self) -> None:
+        """At a running balancer it begins nothing unless the table is A-1, with its servers and without a row."""
+        options, _ = parse(["A-4", "--url", f"http://127.0.0.1:{self.port_number}"])
+        self.balancer.rows[5] = {"Stud_id": 5}
+
+        with self.assertRaisesRegex(LayoutError, "not empty"):
+            await hold_tour(self.reactor, options)
+        self.balancer.layout = replace(A_1, servers={f"Other{name}": held for name, held in A_1.servers.items()})
+        with self.assertRaisesRegex(LayoutError, "not called as"):
+            await hold_tour(self.reactor, options)
+
+    async def test_only_containers_are_killed(self) -> None:
+        """What the engine does not know, or cannot be asked for, is not killed."""
+        self.patch(os, "environ", {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock"})
+        self.balancer.states = {"Server0": {"home": "Server0"}}
+
+        with self.assertRaises(NoSuchServerError):
+            await Containers(self.reactor, self.door).kill("Server0")
