@@ -12,6 +12,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import msgspec
@@ -23,17 +24,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = f"shardlb-test-{os.getpid()}"
 OURS = f"label=shardlb.project={PROJECT}"
 SERVER_IMAGE = f"{PROJECT}-server"
-_DEFAULT_BASE_IMAGE = "python:3.11-slim-bookworm"
+BASE_IMAGE = os.environ.get("SHARDLB_BASE_IMAGE") or "python:3.11-slim-bookworm"
 
 
 @cache
 def built_images() -> None:
     """Build the images as `make build` does, once for all tests; raises SkipTest where that cannot be."""
-    if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+    if which("docker") is None or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
         raise SkipTest("no Docker engine answers here")
-    base = os.environ.get("SHARDLB_BASE_IMAGE") or _DEFAULT_BASE_IMAGE
-    if subprocess.run(["docker", "image", "inspect", base], capture_output=True, check=False).returncode:
-        raise SkipTest(f"the engine has no image {base}; SHARDLB_BASE_IMAGE names another to build on")
+    if subprocess.run(["docker", "image", "inspect", BASE_IMAGE], capture_output=True, check=False).returncode:
+        raise SkipTest(f"the engine has no image {BASE_IMAGE}; SHARDLB_BASE_IMAGE names another to build on")
     atexit.register(_make_now, "clean-containers")
     _make_now("build")
 
