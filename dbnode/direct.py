@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from dbnode.client import NotApplied, RequestFailed, ShardSession
-from dbnode.client.proposals import Asker
+from dbnode.client.requests import Asker
 from dbnode.errors import ApiError
 from dbnode.host import Host
 from dbnode.schema import Schema

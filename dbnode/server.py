@@ -23,6 +23,7 @@ from dbnode.handover import hand_over
 from dbnode.host import ConfigFile, Host
 from dbnode.loopback import Loopback
 from dbnode.metrics import Metrics
+from dbnode.relay import Relay
 from dbnode.schema import Schema
 from dbnode.serving import ReplyPath, Serving
 from dbnode.store import RunInThread, SnapshotStore
@@ -83,7 +84,7 @@ class DatabaseServer:
         )
         self.requests = Requests(clock, loopback)
         self.node = Node(clock, wal, recovered, loopback, rng, fatal=fatal)
-        self.serving = Serving(self.node, clock)
+        self.serving = Serving(self.node, clock, Relay(self.requests))
         self.host = Host(identity, self.node, self.serving, self.links, stores, config_file, tombstones, in_thread)
         self.direct = Direct(
             clock,

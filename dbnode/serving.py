@@ -2,7 +2,7 @@
 
 Work is done per frame: all Raft messages in one call, and for all linearizable reads of one group one ReadIndex, which
 the driver again shares with whoever else waits (RAFT_RULES 28). Every refusal says whether anything may have been
-applied (RAFT_RULES 41); no request is forwarded.
+applied (RAFT_RULES 41); a proposal is passed on to the leader only for an asker who asks for that (dbnode.relay).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from dbnode.background import in_background
 from dbnode.machine import Outcome
+from dbnode.relay import Relay
 from dbnode.replica import Replica
 from dbnode.sessions import Rejected
 from dbnode.store import StoreError
@@ -32,6 +33,7 @@ from dbnode.wire import (
     TOO_LARGE,
     UNAVAILABLE,
     Applied,
+    Leader,
     LinkItem,
     Propose,
     Read,
@@ -43,6 +45,7 @@ from dbnode.wire import (
     Status,
     Statuses,
     Transfer,
+    WhoLeads,
 )
 from raftlog.errors import GroupError, InvalidChange, NotLeader, Overloaded, TooLarge, UnknownGroup
 from raftlog.messages import GroupMessage, RaftItem
@@ -62,13 +65,14 @@ class ReplyPath(Protocol):
 class Serving:
     """The replicas of this server, as links see them.
 
-    `directory` maps group and replica ids to server names, `replies` takes the replies to this server's own requests.
+    `relay` passes proposals on; without it, none is.
     """
 
     _log = Logger()
 
-    def __init__(self, node: Node, clock: IReactorTime) -> None:
+    def __init__(self, node: Node, clock: IReactorTime, relay: Relay | None = None) -> None:
         self._node = node
+        self._relay = relay
         self._turns = Turns(clock)
         self.replicas: dict[int, Replica] = {}
         #: Which server has which replica, by group.
@@ -92,10 +96,12 @@ class Serving:
                 self._propose(path, item)
             elif isinstance(item, Read):
                 reads.setdefault(item.group_id, []).append(item)
-            elif isinstance(item, Applied | Rows | Statuses | Refused):
+            elif isinstance(item, Applied | Rows | Statuses | Leader | Refused):
                 replies.append(item)
             elif isinstance(item, Status):
                 path.send(Statuses(item.request_id, tuple(self.statuses()), tuple(self.lost_statuses())))
+            elif isinstance(item, WhoLeads):
+                path.send(self._leader(item))
             elif isinstance(item, Transfer):
                 path.send(self._transfer(item))
             elif isinstance(item, Reconfigure):
@@ -139,8 +145,16 @@ class Serving:
     def _propose(self, path: ReplyPath, item: Propose) -> None:
         self.proposals += 1
         outcome = self._node.propose(item.group_id, item.command)
-        answered = outcome.addCallbacks(self._outcome, self._not_proposed, callbackArgs=(item,), errbackArgs=(item,))
+        answered: Deferred[Reply] = outcome.addCallbacks(
+            self._outcome, self._not_taken, callbackArgs=(item,), errbackArgs=(item,)
+        )
         in_background(answered.addCallback(path.send), "answering a proposal")
+
+    def _not_taken(self, failure: Failure, item: Propose) -> Reply | Deferred[Reply]:
+        wanted = failure.check(NotLeader) and item.relay and item.relay == self.leader_server(item.group_id)
+        if wanted and self._relay is not None:
+            return self._relay.pass_on(item)
+        return self._not_proposed(failure, item)
 
     def _outcome(self, outcome: Outcome, item: Propose) -> Reply:
         if isinstance(outcome, Rejected):
@@ -166,6 +180,11 @@ class Serving:
             return self._refused(item.request_id, code, str(error), maybe_applied=error.maybe_applied)
         self._log.failure("a proposal failed by a mistake of this program", failure)
         return self._refused(item.request_id, LOST, "the server failed; see its log", maybe_applied=True)
+
+    def _leader(self, item: WhoLeads) -> Leader:
+        if item.group_id not in self._node.group_ids:
+            return Leader(item.request_id, "", 0)
+        return Leader(item.request_id, self.leader_server(item.group_id), self._node.status(item.group_id).term)
 
     def _transfer(self, item: Transfer) -> Reply:
         if not self.leads(item.group_id):

@@ -123,12 +123,16 @@ LINEARIZABLE, STALE = range(2)
 
 
 class Propose(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """Replicate one encoded Command in a group; only the leader takes it. Answered by Applied or Refused."""
+    """Replicate one encoded Command in a group; only the leader takes it. Answered by Applied or Refused.
+
+    A server that knows `relay` to lead passes the command on to it: for an asker whose own way there is broken.
+    """
 
     request_id: int
     group_id: int
     command: bytes
     timeout_ms: int
+    relay: str = ""
 
 
 class Read(msgspec.Struct, frozen=True, array_like=True, tag=11):
@@ -175,6 +179,13 @@ class Reconfigure(msgspec.Struct, frozen=True, array_like=True, tag=14):
     request_id: int
     group_id: int
     change: ConfChangeV2
+
+
+class WhoLeads(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """Ask who leads a group, as far as this server knows. Answered by Leader, at once."""
+
+    request_id: int
+    group_id: int
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, tag=20):
@@ -224,6 +235,14 @@ class Statuses(msgspec.Struct, frozen=True, array_like=True, tag=22):
     lost: tuple[ReplicaStatus, ...] = ()
 
 
+class Leader(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """The server that leads a group in this term; "" if none is known."""
+
+    request_id: int
+    server: str
+    term: int
+
+
 #: Codes of Refused. NOT_LEADER names the leader's server if known.
 NOT_LEADER = "not_leader"
 NO_REPLICA = "no_replica"
@@ -246,9 +265,22 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=23):
     maybe_applied: bool = False
 
 
-Request: TypeAlias = Propose | Read | Status | Transfer | Reconfigure
-Reply: TypeAlias = Applied | Rows | Statuses | Refused
-LinkItem: TypeAlias = RaftItem | Propose | Read | Status | Transfer | Reconfigure | Applied | Rows | Statuses | Refused
+Request: TypeAlias = Propose | Read | Status | Transfer | Reconfigure | WhoLeads
+Reply: TypeAlias = Applied | Rows | Statuses | Leader | Refused
+LinkItem: TypeAlias = (
+    RaftItem
+    | Propose
+    | Read
+    | Status
+    | Transfer
+    | Reconfigure
+    | WhoLeads
+    | Applied
+    | Rows
+    | Statuses
+    | Leader
+    | Refused
+)
 
 #: A frame's items, in one call each way.
 encode_items = msgspec.msgpack.Encoder().encode

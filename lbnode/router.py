@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from dbnode.client import ReadChannel, RequestFailed, SessionOptions, ShardSession, Unavailable
-from dbnode.client.proposals import Asker
+from dbnode.client.requests import Asker
 from dbnode.errors import ApiError
 from dbnode.wire import OVERLOADED, Operation, Result, Rows
 from lbnode.layout import Layout, ServerAddress, ShardLayout
@@ -78,7 +78,7 @@ class Router(Service):
         self._rng = rng
         self._client_name = client_name
         self._suspects = Suspects(clock, requests)
-        self._channel = ReadChannel(clock, self._suspects, rng)
+        self._channel = ReadChannel(clock, self._suspects, rng, self._suspects.suspect)
         self._routes: Routes | None = None
         self._by_group: dict[int, Route] = {}
         self._peers: dict[str, Endpoint] = {}

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from dbnode.client.proposals import Asker
+from dbnode.client.requests import Asker
 from dbnode.wire import Reply, Request
 
 #: How long a server is asked last: a few election timeouts, so that one probe per second finds it well again.
@@ -30,7 +30,7 @@ class Suspects:
 
     def ask(self, server: str, build: Callable[[int], Request], timeout_seconds: float) -> Deferred[Reply]:
         """Send one request to one server; whatever becomes of it becomes of the result."""
-        return self._requests.ask(server, build, timeout_seconds).addErrback(self._suspect, server)
+        return self._requests.ask(server, build, timeout_seconds).addErrback(self._unanswered, server)
 
     def order(self, servers: tuple[str, ...]) -> tuple[str, ...]:
         """Return the servers in the same order, suspects behind all others."""
@@ -40,6 +40,10 @@ class Suspects:
         self._until_seconds = {name: until for name, until in self._until_seconds.items() if until > now_seconds}
         return tuple(sorted(servers, key=self._until_seconds.__contains__))
 
-    def _suspect(self, failure: Failure, server: str) -> Any:
+    def suspect(self, server: str) -> None:
+        """Ask a server last for a while."""
         self._until_seconds[server] = self._clock.seconds() + SUSPICION_SECONDS
+
+    def _unanswered(self, failure: Failure, server: str) -> Any:
+        self.suspect(server)
         return failure

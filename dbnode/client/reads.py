@@ -1,38 +1,58 @@
 """Reading a shard from any of its replicas, and from another one when the first does not answer.
 
 Every attempt is a new request, so the server begins a read round of its own for it: an answer is never taken over from
-an earlier attempt (RAFT_RULES 26).
+an earlier attempt (RAFT_RULES 26). An attempt that takes long is not given up, but another replica is asked as well and
+whoever answers first is heard ("The Tail at Scale", Dean and Barroso 2013); so few at once that when all are slow,
+nobody is asked much more often.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeAlias
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from dbnode.background import in_background
 from dbnode.client.outcome import Unanswered, Unavailable
-from dbnode.client.proposals import PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN, Asker
+from dbnode.client.proposals import PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN
+from dbnode.client.requests import SWEEP_SECONDS, Asker
 from dbnode.wire import LINEARIZABLE, UNAVAILABLE, Read, Refused, Reply, Request, Rows
 
-#: How long one replica may take before another one is asked.
+#: How long one replica may take before it is given up, ...
 ATTEMPT_SECONDS = 2.0
+#: ... and before another one is asked as well: about an election timeout, which is what a read may have to wait for.
+OVERDUE_SECONDS = 0.3
+#: Of the reads that wait, at most this part, or so many, may have asked a second replica.
+SECOND_SHARE_MAX = 0.1
+SECONDS_MIN = 8
+
 
 #: Group, low, high, limit, bytes at most, consistency, as lines.
 _Wanted: TypeAlias = tuple[int, int, int, int, int, int, bool]
 
 
-class ReadChannel:
-    """Reads of any group over one set of connections."""
+def _ignore(server: str) -> None:
+    """Take no notice of a server that is slow to answer."""
 
-    def __init__(self, clock: IReactorTime, requests: Asker, rng: random.Random) -> None:
+
+class ReadChannel:
+    """Reads of any group over one set of connections; `overdue` is told of each server that leaves a read waiting."""
+
+    def __init__(
+        self, clock: IReactorTime, requests: Asker, rng: random.Random, overdue: Callable[[str], None] = _ignore
+    ) -> None:
         self._clock = clock
         self._requests = requests
         self._rng = rng
+        self._overdue = overdue
+        #: Reads that wait for the first answer and when they asked, in that order; and those that asked twice.
+        self._waiting: dict[_Attempts, float] = {}
+        self._asked_twice: set[_Attempts] = set()
+        self._sweep_call: IDelayedCall | None = None
 
     def read(
         self,
@@ -91,57 +111,120 @@ class ReadChannel:
 
     def attempt(self, attempts: _Attempts) -> None:
         """Ask the next server, unless the deadline has passed."""
-        remaining_seconds = attempts.deadline_seconds - self._clock.seconds()
-        if remaining_seconds <= 0 or not attempts.servers:
+        now_seconds = self._clock.seconds()
+        if attempts.deadline_seconds <= now_seconds or not attempts.servers:
+            self.ended(attempts)
             attempts.rows.errback(Unavailable(UNAVAILABLE, attempts.last_refusal or "no answer in time"))
             return
+        self._waiting[attempts] = now_seconds
+        if self._sweep_call is None:
+            self._sweep_call = self._clock.callLater(SWEEP_SECONDS, self._sweep)
+        self._ask(attempts, attempts.deadline_seconds - now_seconds)
+
+    def _ask(self, attempts: _Attempts, remaining_seconds: float) -> None:
         timeout_seconds = min(remaining_seconds, ATTEMPT_SECONDS)
         # The server gives up first, so that its reason arrives in time to be told.
         timeout_ms = int(timeout_seconds * 900)
         group_id, low, high, limit, bytes_max, consistency, as_lines = attempts.wanted
+        server = attempts.next_server()
 
         def build(request_id: int) -> Request:
             return Read(request_id, group_id, low, high, limit, bytes_max, consistency, timeout_ms, as_lines)
 
-        reply = self._requests.ask(attempts.server, build, timeout_seconds)
-        in_background(reply.addCallbacks(attempts.answered, attempts.unanswered), "a read")
+        reply = self._requests.ask(server, build, timeout_seconds)
+        ended = reply.addCallbacks(attempts.answered, attempts.unanswered, callbackArgs=(server,))
+        in_background(ended, "a read")
+
+    def ended(self, attempts: _Attempts) -> None:
+        """Take note that nobody was asked, or that nobody's answer is waited for any more."""
+        self._waiting.pop(attempts, None)
+        self._asked_twice.discard(attempts)
+
+    def refused_second(self, attempts: _Attempts) -> None:
+        """Take note that one of two has nothing to say, so that another one may be asked."""
+        self._asked_twice.discard(attempts)
 
     def pause(self, attempts: _Attempts) -> None:
         """Try again soon."""
         self._clock.callLater(self._rng.uniform(PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX), attempts.next)
 
+    def _sweep(self) -> None:
+        """Have those who have waited too long ask a second server, as many as may."""
+        self._sweep_call = None
+        if not self._waiting:
+            return
+        self._sweep_call = self._clock.callLater(SWEEP_SECONDS, self._sweep)
+        latest = self._clock.seconds() - OVERDUE_SECONDS
+        overdue = []
+        for attempts, began_seconds in self._waiting.items():
+            if began_seconds > latest:
+                break
+            overdue.append(attempts)
+        for attempts in overdue:
+            self._ask_a_second(attempts)
+
+    def _ask_a_second(self, attempts: _Attempts) -> None:
+        if attempts.rows.called:
+            self.ended(attempts)
+            return
+        if attempts in self._asked_twice or len(attempts.servers) < 2:
+            return
+        self._overdue(attempts.server)
+        remaining_seconds = attempts.deadline_seconds - self._clock.seconds()
+        allowed = max(SECONDS_MIN, int(len(self._waiting) * SECOND_SHARE_MAX))
+        if remaining_seconds > 0 and len(self._asked_twice) < allowed:
+            self._asked_twice.add(attempts)
+            self._ask(attempts, remaining_seconds)
+
 
 class _Attempts:
-    """One read on its way from server to server."""
+    """One read on its way from server to server, of which at most two are asked at a time."""
 
-    __slots__ = ("_channel", "_tried", "deadline_seconds", "last_refusal", "rows", "servers", "wanted")
+    __slots__ = (
+        "_asked",
+        "_channel",
+        "_tried",
+        "deadline_seconds",
+        "last_refusal",
+        "rows",
+        "server",
+        "servers",
+        "wanted",
+    )
 
     def __init__(self, channel: ReadChannel, servers: list[str], wanted: _Wanted, deadline_seconds: float) -> None:
         self._channel = channel
         self._tried = 0
+        #: How many servers have been asked and not answered yet, and who was last.
+        self._asked = 0
+        self.server = ""
         self.servers = servers
         self.wanted = wanted
         self.deadline_seconds = deadline_seconds
         self.last_refusal = ""
         self.rows: Deferred[Rows] = Deferred()
 
-    @property
-    def server(self) -> str:
-        """The server whose turn it is."""
-        return self.servers[self._tried % len(self.servers)]
+    def next_server(self) -> str:
+        """Return the server whose turn it is; it is asked now."""
+        self.server = self.servers[self._tried % len(self.servers)]
+        self._tried += 1
+        self._asked += 1
+        return self.server
 
     def next(self) -> None:
         """Make the next attempt, unless nobody waits any more."""
         if not self.rows.called:
             self._channel.attempt(self)
 
-    def answered(self, reply: Reply) -> None:
+    def answered(self, reply: Reply, server: str) -> None:
         """Take the rows, or go on."""
         if isinstance(reply, Rows):
-            self.rows.callback(reply)
+            self._channel.ended(self)
+            if not self.rows.called:
+                self.rows.callback(reply)
             return
         assert isinstance(reply, Refused)
-        self._go_on(f"{self.server}: {reply.message}")
+        self._go_on(f"{server}: {reply.message}")
 
     def unanswered(self, failure: Failure) -> None:
         """Go on: a read has no outcome to be unsure of."""
@@ -151,7 +234,12 @@ class _Attempts:
 
     def _go_on(self, refusal: str) -> None:
         self.last_refusal = refusal
-        self._tried += 1
+        self._asked -= 1
+        if self._asked:
+            # The other one may still answer.
+            self._channel.refused_second(self)
+            return
+        self._channel.ended(self)
         if self._tried % len(self.servers):
             self.next()
         else:

@@ -28,6 +28,13 @@ class Sender(Protocol):
         """Queue an item for a server; False if it was dropped."""
 
 
+class Asker(Protocol):
+    """What the rest of this client needs of Requests."""
+
+    def ask(self, server: str, build: Callable[[int], Request], timeout_seconds: float) -> Deferred[Reply]:
+        """Send one request to one server; see Requests.ask."""
+
+
 class _InFlight:
     __slots__ = ("deadline_seconds", "reply", "server")
 

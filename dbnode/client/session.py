@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 
 from dbnode.background import in_background
 from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed
-from dbnode.client.proposals import Asker, Proposal, Proposals
-from dbnode.client.requests import SWEEP_SECONDS
+from dbnode.client.proposals import Proposal, Proposals
+from dbnode.client.requests import SWEEP_SECONDS, Asker
 from dbnode.wire import (
     OPERATION_BYTES_MAX,
     OVERLOADED,

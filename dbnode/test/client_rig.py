@@ -15,12 +15,14 @@ from dbnode.wire import (
     Batch,
     Delete,
     Done,
+    Leader,
     OpenSession,
     Propose,
     Refused,
     Reply,
     Request,
     Status,
+    WhoLeads,
     decode_command,
     decode_items,
     encode_items,
@@ -39,6 +41,10 @@ class FakeServer:
         self.name = name
         self.requests: list[Request] = []
         self.answer: Callable[[Any], Reply | None] = self.accept
+        #: Whom it says to lead, and in which term, when it is asked; None: it does not answer.
+        self.leader: tuple[str, int] | None = ("", 0)
+        #: How often it was asked.
+        self.inquiries = 0
         self.links = MemoryLinks(
             network, Identity("c", "server", name, name), self._receive, encode=encode_items, decode=decode_items
         )
@@ -78,6 +84,11 @@ class FakeServer:
 
     def _receive(self, connection: Connection, items: list[Any]) -> None:
         for item in items:
+            if isinstance(item, WhoLeads):
+                self.inquiries += 1
+                if self.leader is not None:
+                    connection.send(Leader(item.request_id, *self.leader))
+                continue
             self.requests.append(item)
             self._connections[item.request_id] = connection
             reply = self.answer(item)

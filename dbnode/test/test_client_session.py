@@ -398,7 +398,7 @@ class RetryTests(SynchronousTestCase):
         self.rig.run(1.9)
         self.forget_first_session()
         self.b.refuse(NOT_LEADER, "A")
-        self.rig.run(0.5)
+        self.rig.run(2.5)
 
         self.assertEqual(self.failureResultOf(outcome, OutcomeUnknown).value.code, UNKNOWN_SESSION)
         again = self.session.submit(delete(2), 10)

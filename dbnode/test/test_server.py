@@ -21,6 +21,7 @@ from dbnode.wire import (
     Status,
     Statuses,
     Stored,
+    WhoLeads,
     Write,
     decode_items,
     encode_items,
@@ -95,6 +96,15 @@ class Balancer:
             return await self.requests.ask(server, Status, 1)
 
         return self.rig.wait(wait())  # type: ignore[no-any-return]
+
+    def who_leads(self, server: str, group_id: int) -> tuple[str, int]:
+        """Return whom a server says to lead a group, and in which term."""
+
+        async def wait() -> Any:
+            return await self.requests.ask(server, lambda request_id: WhoLeads(request_id, group_id), 1)
+
+        reply = self.rig.wait(wait())
+        return reply.server, reply.term
 
 
 class ClusterTests(SynchronousTestCase):
@@ -178,6 +188,27 @@ class ClusterTests(SynchronousTestCase):
             self.assertEqual((status.leader_server, status.row_count), (leader, 1))
             self.assertEqual(status.role, "leader" if name == leader else "follower")
             self.assertEqual(status.applied_index, status.commit_index)
+
+    def test_client_without_a_way_to_the_leader(self) -> None:
+        """A follower passes on what a client cannot bring to the leader, and says what the leader said."""
+        self.balancer.write(1)
+        leader = self.rig.leader()
+        self.rig.network.cut("balancer", leader.disk.identity.name)
+
+        self.assertEqual(self.balancer.write(2), Stored(1))
+        self.assertEqual(self.balancer.write(3, 2), Duplicate((2,)))
+        self.assertIs(self.rig.leader(), leader)
+
+    def test_everybody_says_who_leads(self) -> None:
+        """Leader and followers name the same server and term; of other groups nobody knows anything."""
+        self.balancer.write(1)
+        self.rig.run(0.5)
+
+        said = {self.balancer.who_leads(name, 1) for name in NAMES}
+        unknown = self.balancer.who_leads("Server0", 99)
+
+        self.assertEqual({server for server, _ in said}, {self.rig.leader().disk.identity.name})
+        self.assertEqual((len(said), unknown), (1, ("", 0)))
 
     def test_entry_that_could_never_be_sent(self) -> None:
         """A command too large for the log is refused for good, and the shard goes on."""

@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed
-from dbnode.client.proposals import Asker
 from dbnode.client.reads import ReadChannel
+from dbnode.client.requests import Asker
 from dbnode.client.session import SessionOptions, ShardSession
 from dbnode.wire import ON_CONFLICT_REPLACE, Delete, Duplicate, NotFound, Result, Rows, Update, Write
 from dbnode.wire import Operation as Change

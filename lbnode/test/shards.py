@@ -19,7 +19,20 @@ from dbnode.machine import Machine, command_from_bytes
 from dbnode.memory import MemoryStore
 from dbnode.schema import Schema, rows_to_json, rows_to_lines
 from dbnode.sessions import Rejected
-from dbnode.wire import STALE, UNAVAILABLE, Applied, Endpoint, Propose, Read, Refused, Reply, Request, Rows
+from dbnode.wire import (
+    STALE,
+    UNAVAILABLE,
+    Applied,
+    Endpoint,
+    Leader,
+    Propose,
+    Read,
+    Refused,
+    Reply,
+    Request,
+    Rows,
+    WhoLeads,
+)
 from lbnode.layout import Layout, ServerAddress, ShardLayout
 from lbnode.router import Router, RouterOptions
 
@@ -70,6 +83,8 @@ class MemoryShards:
         self.clock.callLater(timeout_seconds, reply.errback, error)
 
     def _answer(self, request: Request) -> Reply:
+        if isinstance(request, WhoLeads):
+            return Leader(request.request_id, "", 0)
         assert isinstance(request, Propose | Read)
         stale = isinstance(request, Read) and request.consistency == STALE
         if request.group_id in self.leaderless and not stale:
