@@ -200,6 +200,8 @@ class Proposals:
             # An attempt that was given up counts as well, but its leader may have lost its office since.
             if latest:
                 self.leader = proposal.leader
+            elif proposal in self._pausing:
+                self._pausing.remove(proposal)
             self._end(proposal)
             proposal.outcome.callback(reply)
             return

@@ -133,6 +133,20 @@ class SilentLeaderTests(SynchronousTestCase):
         self.assertEqual(asked[0].command, asked[1].command)
         self.assertEqual(self.session.waiting, 0)
 
+    def test_late_answer_counts_between_attempts(self) -> None:
+        """What turns out to be done while its command waits for the next attempt is not attempted again."""
+        self.b.leader = ("C", 2)
+        self.c.refuse(UNAVAILABLE)
+        outcome = self.session.submit(delete(1), 10)
+        while not self.proposals_at("C"):
+            self.rig.run(0.002)
+
+        self.a.reply(self.a.accept(self.proposals_at("A")[-1]))
+        self.rig.run(0.5)
+
+        self.assertEqual(self.successResultOf(outcome), Done())
+        self.assertEqual(len(self.proposals_at("C")), 1)
+
     def test_long_command_follows_a_new_leader_only(self) -> None:
         """A long command keeps a leader from answering; it is sent again if another one leads, not around it."""
         self.a.leader = None
