@@ -16,7 +16,7 @@ QUICK = (
     "change the membership twice at once",
     "compact what the store can lose",
     "forget sessions in snapshots",
-    "read without a quorum",
+    "read before it is applied",
     "vote twice",
 )
 
