@@ -100,6 +100,9 @@ class FramedConnection(Protocol):
         #: Calls of `tick` since anything was heard. Ticks, not seconds: our own stall must not look like the peer's.
         self._quiet_ticks = 0
         self._quiet_ticks_max = ceil(wiring.options.silence_seconds / wiring.options.ping_seconds)
+        #: Calls of `tick` since the last frame ended, while there is a part of the next.
+        self._unfinished_ticks = 0
+        self._unfinished_ticks_max = ceil(wiring.options.frame_seconds / wiring.options.ping_seconds)
         #: Fires when the transport is gone.
         self.gone: Deferred[None] = Deferred()
 
@@ -144,8 +147,12 @@ class FramedConnection(Protocol):
         if self._state is not _State.OPEN:
             return
         self._quiet_ticks += 1
+        self._unfinished_ticks += self._decoder.in_frame
         if self._quiet_ticks > self._quiet_ticks_max:
             self.abort(f"nothing heard for {self._wiring.options.silence_seconds} seconds")
+        elif self._unfinished_ticks > self._unfinished_ticks_max:
+            self._log.warn("{peer} did not end a frame in time", peer=self.peer.name)
+            self.abort(f"a frame did not end within {self._wiring.options.frame_seconds} seconds")
         elif self._outbox.wrote:
             self._outbox.wrote = False
         elif not self._outbox.paused:
@@ -230,6 +237,7 @@ class FramedConnection(Protocol):
         counters.bytes_received += len(data)
         try:
             for payload in self._decoder.feed(data):
+                self._unfinished_ticks = 0
                 if payload:
                     counters.frames_received += 1
                     self._receive(self, self._decode(payload))

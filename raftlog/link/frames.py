@@ -51,6 +51,11 @@ class FrameDecoder:
         #: How long `_partial` must become before looking at it again is of use.
         self._wanted_bytes = HEADER_BYTES
 
+    @property
+    def in_frame(self) -> bool:
+        """Whether a frame has begun and is not complete."""
+        return bool(self._partial)
+
     def feed(self, data: bytes) -> list[memoryview]:
         """Return the payloads that `data` completes; raise FrameError, after which the decoder is of no use."""
         if not self._partial:

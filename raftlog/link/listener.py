@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IAddress
@@ -28,17 +29,22 @@ class Listener(Factory):
         self._refusals = Refusals("links")
 
     def buildProtocol(self, address: IAddress | None) -> FramedConnection:
-        """Accept a connection, at the cost of the oldest stranger if there are too many."""
+        """Accept a connection, at the cost of another stranger if there are too many."""
         if len(self._strangers) >= self._wiring.options.strangers_max:
             # Out of the count at once: its transport tells of its end only in a later turn.
-            oldest = next(iter(self._strangers))
-            oldest.abort("too many strangers")
-            self._lost(oldest, BrokenConnectionError("too many strangers"))
+            one = self._one_too_many()
+            one.abort("too many strangers")
+            self._lost(one, BrokenConnectionError("too many strangers"))
         wiring = self._wiring
         handshake = ListenerHandshake(wiring.identity, wiring.prover, wiring.nonce())
         connection = FramedConnection(wiring, handshake, wiring.outbox(), self._welcome, self._lost)
         self._strangers[connection] = str(getattr(address, "host", address))
         return connection
+
+    def _one_too_many(self) -> FramedConnection:
+        """Return the oldest stranger of the host that has most, so that a flood from one drives out only itself."""
+        crowd = Counter(self._strangers.values()).most_common(1)[0][0]
+        return next(stranger for stranger, host in self._strangers.items() if host == crowd)
 
     def _welcome(self, connection: FramedConnection) -> None:
         del self._strangers[connection]

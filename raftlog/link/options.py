@@ -23,10 +23,12 @@ class LinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     ping_seconds: float = 0.5
     #: ... and one that heard nothing for so long is closed. Several pings, since a busy peer may miss one.
     silence_seconds: float = 3.0
+    #: A frame that has begun must be complete within this; whoever is slower holds memory for nothing.
+    frame_seconds: float = 60.0
     #: Redialling waits between these, doubling, with jitter; the first attempt is immediate.
     backoff_seconds_min: float = 0.05
     backoff_seconds_max: float = 2.0
-    #: Connections that have not proved themselves yet; above it the oldest is cut off.
+    #: Connections that have not proved themselves yet; above it the oldest of the host that has most is cut off.
     strangers_max: int = 64
     #: Closing waits so long for what is queued to be written.
     goodbye_seconds: float = 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import HostnameAddress
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.interfaces import (
@@ -114,7 +115,7 @@ class Pipes:
             return fail(Failure(ConnectionRefusedError()))
         near, far = PipeTransport(), PipeTransport()
         near.other, far.other = far, near
-        near.protocol, far.protocol = _built(factory), _built(listening)
+        near.protocol, far.protocol = _built(factory, target.host), _built(listening, caller)
         self.dialled.append((caller, target.host, near))
         far.protocol.makeConnection(far)  # type: ignore[arg-type]  # what connections use of ITransport is there
         near.protocol.makeConnection(near)  # type: ignore[arg-type]
@@ -137,8 +138,8 @@ class Pipes:
         return any(moved)
 
 
-def _built(factory: IProtocolFactory) -> IProtocol:
-    protocol = factory.buildProtocol(None)  # type: ignore[arg-type]  # a pipe has no address
+def _built(factory: IProtocolFactory, far_host: str) -> IProtocol:
+    protocol = factory.buildProtocol(HostnameAddress(far_host.encode(), 0))
     assert protocol is not None
     return protocol
 

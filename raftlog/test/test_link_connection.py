@@ -33,7 +33,7 @@ class AcceptedConnectionTests(SynchronousTestCase):
         self.frames: list[list[Any]] = []
         self.established: list[FramedConnection] = []
         self.lost: list[BaseException] = []
-        self.options = LinkOptions(ping_seconds=1.0, silence_seconds=3.0, frame_bytes_max=1000)
+        self.options = LinkOptions(ping_seconds=1.0, silence_seconds=3.0, frame_bytes_max=1000, frame_seconds=20.0)
         self.wiring = Wiring(
             clock=self.clock,
             identity=B,
@@ -104,6 +104,25 @@ class AcceptedConnectionTests(SynchronousTestCase):
 
         self.assertEqual(self.frames, [["a", "b"], ["c"]])
         self.assertEqual(self.wiring.counters.frames_received, 2)
+
+    def test_a_frame_in_drops(self) -> None:
+        """Whoever never ends a frame is cut off though he is never silent; a slow one that ends in time is not."""
+        self.establish()
+        slow = frame(encode(["slow"]))
+        for byte in slow[:-1]:
+            self.connection.dataReceived(bytes((byte,)))
+            self.connection.tick()
+        self.connection.dataReceived(slow[-1:] + frame(b"x" * 999)[:10])
+        for _ in range(20):
+            self.connection.dataReceived(b"x")
+            self.connection.tick()
+        still_there = not self.transport.disconnecting and not self.transport.disconnected
+        self.connection.dataReceived(b"x")
+        self.connection.tick()
+
+        self.assertEqual(self.frames, [["slow"]])
+        self.assertTrue(still_there)
+        self.assertTrue(self.transport.disconnected)
 
     def test_nothing_before_the_proof(self) -> None:
         """Frames of somebody who has not proved himself reach nobody, and end the connection."""

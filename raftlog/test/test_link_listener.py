@@ -44,11 +44,11 @@ class ListenerTests(SynchronousTestCase):
         self.rig = PipeRig(LinkOptions(strangers_max=3))
         self.b = self.rig.start("B")
 
-    def connect(self) -> Stranger:
+    def connect(self, host: str = "stranger") -> Stranger:
         """Connect a stranger."""
         stranger = Stranger()
         factory = Factory.forProtocol(lambda: stranger)
-        self.successResultOf(self.rig.pipes.connect("stranger", self.rig.endpoint(self.b), factory))
+        self.successResultOf(self.rig.pipes.connect(host, self.rig.endpoint(self.b), factory))
         return stranger
 
     def greet(self, stranger: Stranger, name: str = "A") -> None:
@@ -106,6 +106,16 @@ class ListenerTests(SynchronousTestCase):
 
         self.assertEqual([stranger.lost for stranger in strangers], [True, True, False, False, False])
         self.assertFalse(peer.lost)
+
+    def test_a_crowd_drives_out_its_own(self) -> None:
+        """A flood from one host costs nobody of another host his place."""
+        quiet = self.connect("elsewhere")
+        crowd = [self.connect() for _ in range(10)]
+        self.rig.turn()
+        self.greet(quiet)
+
+        self.assertEqual([stranger.lost for stranger in crowd], [True] * 8 + [False] * 2)
+        self.assertFalse(quiet.lost)
 
     def test_half_open(self) -> None:
         """Strangers who say nothing are gone after the deadline, and the next one is served."""
