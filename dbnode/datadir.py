@@ -23,6 +23,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
+from dbnode.client.secret import read_secret
 from dbnode.client.storage import SQLITE, is_dsn
 from dbnode.sqlite_file import sync_directory
 from dbnode.wire import ManagedConfig, ServerFile
@@ -61,7 +62,8 @@ class DataDirectory:
 
     def open(self) -> None:
         """Create what is missing and take the lock; DataDirectoryError if another process has it."""
-        self.shards.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.shards.mkdir(exist_ok=True)
         self.wal.mkdir(exist_ok=True)
         self._lock = open(self.path / "lock", "ab")  # noqa: SIM115 - held until close
         try:
@@ -137,13 +139,13 @@ class DataDirectory:
         """Return the cluster's secret, kept here from now on if a file with it is given; None if there is none."""
         kept = self.path / "secret"
         try:
-            secret = (given or kept).read_bytes().strip()
+            secret = read_secret(given or kept)
         except FileNotFoundError:
             if given is None:
                 return None
             raise DataDirectoryError(f"{given}: no such secret file") from None
-        if not secret:
-            raise DataDirectoryError(f"{given or kept}: the secret is empty")
+        except (OSError, ValueError) as error:
+            raise DataDirectoryError(str(error)) from None
         if given is not None:
             replace_file(kept, secret + b"\n", mode=0o600)
         return secret

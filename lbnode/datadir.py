@@ -18,6 +18,7 @@ from typing import IO
 
 import msgspec
 
+from dbnode.client.secret import read_secret
 from lbnode.catalog import Catalog
 from lbnode.durable_file import replace_file
 
@@ -131,11 +132,11 @@ class DataDirectory:
         """Return the cluster's secret, which is `new` from now on if there was none."""
         path = self.secret_file
         try:
-            secret = path.read_bytes().strip()
+            secret = read_secret(path)
         except FileNotFoundError:
             replace_file(path, new.encode() + b"\n", mode=0o600)
             return new.encode()
-        if not secret:
-            raise DirectoryUnusable(f"{path} is empty; its servers know the secret that belongs there")
+        except ValueError as error:
+            raise DirectoryUnusable(f"{error}; the cluster's servers know what belongs there") from None
         os.chmod(path, 0o600)
         return secret

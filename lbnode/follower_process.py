@@ -10,6 +10,7 @@ from treq.client import HTTPClient
 from twisted.web.client import Agent
 
 from dbnode.client.control import Control
+from dbnode.client.secret import read_secret
 from dbnode.wire import decode_items, encode_items
 from lbnode.follower import Follower, FollowerSettings
 from lbnode.following import HttpCatalogSource
@@ -86,9 +87,8 @@ class FollowerProcess(OwnProcess):
 
 def _secret(path: Path) -> bytes:
     try:
-        secret = path.read_bytes().strip()
+        return read_secret(path)
     except OSError as error:
         raise CannotStart(f"--secret-file {path} cannot be read: {error.strerror}") from error
-    if not secret:
-        raise CannotStart(f"--secret-file {path} is empty; a copy of the balancer's DATA/secret belongs there")
-    return secret
+    except ValueError as error:
+        raise CannotStart(f"--secret-file {error}; a copy of the balancer's DATA/secret belongs there") from error

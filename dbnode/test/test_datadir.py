@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.datadir import DataDirectory, DataDirectoryError, ServerIdentity, StoredConfig
@@ -95,21 +96,41 @@ class DataDirectoryTests(SynchronousTestCase):
     def test_secret_is_copied_for_the_owner_only(self) -> None:
         """A secret that was given once is there the next time, and nobody else may read it."""
         given = self.path / "given"
-        given.write_bytes(b" top secret \n")
+        given.write_bytes(b" a top secret of old \n")
 
         first, again = self.data.secret(given), self.data.secret(None)
 
-        self.assertEqual((first, again), (b"top secret", b"top secret"))
+        self.assertEqual((first, again), (b"a top secret of old", b"a top secret of old"))
         self.assertEqual(stat.S_IMODE((self.path / "secret").stat().st_mode), 0o600)
 
     def test_missing_and_empty_secrets(self) -> None:
         """Without a secret there is none; a file that is not there, or empty, is a mistake."""
-        empty = self.path / "empty"
+        empty, short = self.path / "empty", self.path / "short"
         empty.write_bytes(b"\n")
+        short.write_bytes(b"fifteen letters\n")
 
         self.assertIsNone(self.data.secret(None))
         self.assertRaises(DataDirectoryError, self.data.secret, self.path / "nowhere")
         self.assertRaises(DataDirectoryError, self.data.secret, empty)
+        refusal = self.assertRaises(DataDirectoryError, self.data.secret, short)
+        self.assertIn("the secret has 15 bytes; it needs 16", str(refusal))
+
+    def test_secrets_for_all_eyes(self) -> None:
+        """A secret that others may read is taken, with a warning that names the file."""
+        given = self.path / "given"
+        given.write_bytes(b"a top secret of old\n")
+        warnings = []
+        for mode in (0o600, 0o400, 0o640, 0o604):
+            given.chmod(mode)
+            with capturedLogs() as events:
+                self.data.secret(given)
+            warnings.append([event["mode"] for event in events if "others may read it" in event["log_format"]])
+
+        self.assertEqual(warnings, [[], [], [0o640], [0o604]])
+
+    def test_nobody_else_looks_in(self) -> None:
+        """The directory, with the rows and the log in it, is its owner's."""
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o700)
 
     def test_files_come_back_as_they_were(self) -> None:
         """Configuration and endpoints survive the process; before they are written there are none."""

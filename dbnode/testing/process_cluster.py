@@ -86,6 +86,7 @@ class ProcessCluster:
         """Start every server, tell each what to hold, and wait until every group has a leader."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._secret_file.write_bytes(_SECRET)
+        self._secret_file.chmod(0o600)
         for server in self.servers.values():
             server.start()
         for name, server in self.servers.items():

@@ -65,7 +65,7 @@ class DataDirectoryTests(SynchronousTestCase):
         """The first secret given is kept, in a file for its owner only."""
         directory = self.opened(Path(self.mktemp()))
 
-        self.assertEqual([directory.secret("one"), directory.secret("two")], [b"one", b"one"])
+        self.assertEqual([directory.secret("one" * 8), directory.secret("two" * 8)], [b"one" * 8] * 2)
         self.assertEqual((directory.path / "secret").stat().st_mode & 0o777, 0o600)
 
     def test_damage_is_noticed(self) -> None:

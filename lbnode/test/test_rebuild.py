@@ -17,8 +17,10 @@ from lbnode.test.balancers import Balancer, Disk, pass_time, run
 from lbnode.test.test_catalog_replicas import SETTLED, table_of
 from lbnode.test.test_controller import ONE, ControllerTestCase
 
+SECRET = b"5ec3e7" * 8
 
-def home(catalog: Catalog, server: str, *, cluster_id: str = "c1", secret: bytes = b"s") -> Home:
+
+def home(catalog: Catalog, server: str, *, cluster_id: str = "c1", secret: bytes = SECRET) -> Home:
     """Return the home of a server that was told of a catalog."""
     table = table_of(catalog)
     record = table.servers[server]
@@ -33,7 +35,7 @@ class RebuildTests(SynchronousTestCase):
         rebuilt = rebuild({"A": home(SETTLED, "A"), "B": home(newer, "B"), "D": home(SETTLED, "D")})
 
         self.assertEqual(rebuilt.catalog.table, newer.table)
-        self.assertEqual((rebuilt.catalog.cluster_id, rebuilt.secret), ("c1", b"s"))
+        self.assertEqual((rebuilt.catalog.cluster_id, rebuilt.secret), ("c1", SECRET))
 
     def test_no_number_is_used_again(self) -> None:
         """What was handed out after the copy was made is skipped, and servers take the new versions for newer."""
@@ -68,7 +70,7 @@ class DirectoryTests(SynchronousTestCase):
         config = StoredConfig(schema_of(table_of(SETTLED)).to_json(), self.found.cluster)
         for name, value in (("identity.json", identity), ("config.json", config)):
             (directory / name).write_bytes(msgspec.json.encode(value))
-        (directory / "secret").write_bytes(b"s\n")
+        (directory / "secret").write_bytes(SECRET + b"\n")
         (self.data.servers / "empty").mkdir()
 
     def test_homes_are_read(self) -> None:
@@ -81,11 +83,11 @@ class DirectoryTests(SynchronousTestCase):
         self.assertIn("--rebuild", str(error))
 
         self.data.open(rebuild=True)
-        self.data.keep_rebuilt(SETTLED, b"s")
+        self.data.keep_rebuilt(SETTLED, SECRET)
         self.data.close()
 
         self.data.open()
-        self.assertEqual((self.data.cluster_id("new"), self.data.secret("new")), ("c1", b"s"))
+        self.assertEqual((self.data.cluster_id("new"), self.data.secret("new")), ("c1", SECRET))
         self.assertEqual(self.data.rebuilt(), SETTLED)
         self.data.forget_rebuilt()
         self.assertIsNone(self.data.rebuilt())
@@ -117,7 +119,7 @@ class ClusterTests(ControllerTestCase):
         for name, server in self.launcher.running.items():
             identity, config = server.host.identity, server.host.config
             assert config is not None
-            found[name] = Home(identity.name, identity.incarnation, identity.cluster_id, config.cluster, b"s")
+            found[name] = Home(identity.name, identity.incarnation, identity.cluster_id, config.cluster, SECRET)
         first.kill()
         self.disk = Disk(Path(self.mktemp()))
 
