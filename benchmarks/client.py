@@ -11,20 +11,20 @@ that of both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from benchmarks.http1 import MalformedResponseError, Response, ResponseParser
+from benchmarks.http1 import Response
 from benchmarks.measure import Failed, Measurement, new_times
+from benchmarks.worker import IDLE, Worker, WorkerFactory
 
 #: Judges the answer to request `index` by status and body: None if it is right.
 Check: TypeAlias = Callable[[int, int, bytes], Failed | None]
@@ -39,7 +39,14 @@ Follow: TypeAlias = Callable[[int], bytes | None]
 _SWEEP_SECONDS = 0.05
 #: How long a worker waits after a refused connection; a server that is starting needs longer than this anyway.
 _RETRY_SECONDS = 0.1
-_IDLE = -1
+
+
+class Requests(Protocol):
+    """Whole HTTP requests by their number: a list of bytes, or what makes them as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class Load:
     Each is looked up once, when it is sent, in the order of sending.
     """
 
-    requests: Sequence[bytes]
+    requests: Requests
     check: Check
     follow: Follow | None = None
 
@@ -93,7 +100,7 @@ class ClosedLoop:
         self._deadline_seconds = deadline_seconds
         self._watch = watch
         self._seconds_max = seconds_max
-        self._factory = _WorkerFactory(self)
+        self._factory = WorkerFactory(self)
         #: The next request to send; grows to `_end`, the number of requests unless time ends the run earlier.
         self._next = 0
         self._end = len(load.requests)
@@ -102,7 +109,7 @@ class ClosedLoop:
         self._latencies = new_times(len(load.requests))
         self._finished = new_times(len(load.requests))
         self._failures: dict[int, Failed] = {}
-        self._workers: set[_Worker] = set()
+        self._workers: set[Worker] = set()
         self._connecting: set[Deferred[Any]] = set()
         self._sweep = LoopingCall(self._look)
         self._sweep.clock = reactor
@@ -122,16 +129,16 @@ class ClosedLoop:
 
     # ---- what workers report --------------------------------------------------------------------------------
 
-    def joined(self, worker: _Worker) -> None:
+    def joined(self, worker: Worker) -> None:
         """Take a worker that is connected."""
         self._workers.add(worker)
         self._feed(worker, self._clock())
 
-    def answered(self, worker: _Worker, response: Response) -> None:
+    def answered(self, worker: Worker, response: Response) -> None:
         """Note an answer and give the worker its next request."""
         now = self._clock()
         index = worker.index
-        worker.index = _IDLE
+        worker.index = IDLE
         failed = self._check(index, response.status, response.body)
         if failed is None:
             if self._follow is not None and (second := self._follow(index)) is not None:
@@ -148,17 +155,17 @@ class ClosedLoop:
             worker.transport.loseConnection()
         self._count()
 
-    def broken(self, worker: _Worker, kind: str) -> None:
+    def broken(self, worker: Worker, kind: str) -> None:
         """Note that the answer to what the worker sent will not come, or cannot be read."""
         index = worker.index
-        worker.index = _IDLE
+        worker.index = IDLE
         self._failures[index] = Failed(kind, "unknown")
         worker.transport.abortConnection()
         self._count()
 
-    def left(self, worker: _Worker) -> None:
+    def left(self, worker: Worker) -> None:
         """Forget a worker whose connection is gone, and open another connection while there is work."""
-        if worker.index != _IDLE:
+        if worker.index != IDLE:
             self.broken(worker, "connection lost")
         self._workers.discard(worker)
         self._connect(0)
@@ -166,15 +173,13 @@ class ClosedLoop:
 
     # ---- inside -----------------------------------------------------------------------------------------------
 
-    def _feed(self, worker: _Worker, now: float) -> None:
+    def _feed(self, worker: Worker, now: float) -> None:
         index = self._next
         if index == self._end:
             worker.transport.loseConnection()
             return
         self._next = index + 1
-        worker.index = index
-        worker.sent_at = now
-        worker.transport.write(self._requests[index])
+        worker.send(index, self._requests[index], now)
 
     def _connect(self, delay_seconds: float) -> None:
         if self._next == self._end:
@@ -197,7 +202,7 @@ class ClosedLoop:
         with self._log.failuresHandled("while watching a run"):
             latest = self._clock() - self._deadline_seconds
             for worker in list(self._workers):
-                if worker.index != _IDLE and worker.sent_at < latest:
+                if worker.index != IDLE and worker.sent_at < latest:
                     self.broken(worker, "deadline")
             self._watch(self._over)
             if self._clock() - self._started >= self._seconds_max and self._next < self._end:
@@ -233,43 +238,3 @@ class ClosedLoop:
     def _end_if_alone(self) -> None:
         if self._result is not None and not self._workers and not self._done.called:
             self._done.callback(self._result)
-
-
-class _Worker(Protocol):
-    """One connection of the loop. `index` is the request outstanding, sent at `sent_at`."""
-
-    transport: ITCPTransport
-
-    def __init__(self, loop: ClosedLoop) -> None:
-        self.index = _IDLE
-        self.sent_at = 0.0
-        self._loop = loop
-        self._parser = ResponseParser()
-
-    def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
-        self._loop.joined(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        try:
-            response = self._parser.feed(data)
-        except MalformedResponseError:
-            self._loop.broken(self, "malformed response")
-            return
-        if response is not None and self.index != _IDLE:
-            self._loop.answered(self, response)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._loop.left(self)
-
-
-class _WorkerFactory(Factory):
-    """Builds the workers of one loop."""
-
-    noisy = False
-
-    def __init__(self, loop: ClosedLoop) -> None:
-        self._loop = loop
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return _Worker(self._loop)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
@@ -20,7 +20,7 @@ from benchmarks.measure import Failed
 from benchmarks.workloads import Record
 
 #: The rows of one shard on one server, by id.
-Copy: TypeAlias = dict[int, Record]
+Copy: TypeAlias = dict[int, Any]
 #: Reads what a server's replicas hold: its rows by shard.
 ReadServer: TypeAlias = Callable[[str], Awaitable[Mapping[str, list[Any]]]]
 
@@ -29,9 +29,34 @@ _PROBLEMS_SHOWN = 20
 _IDS_SHOWN = 5
 
 
+class Expectation(Protocol):
+    """Knows what must be there. `stored` are the ids of rows that must be there, `unknown` of those that may."""
+
+    @property
+    def stored(self) -> Collection[int]:
+        """Return the ids acknowledged."""
+        ...
+
+    @property
+    def unknown(self) -> Collection[int]:
+        """Return the ids of unknown outcome."""
+        ...
+
+    def copy_of(self, rows: list[Any]) -> Copy:
+        """Return rows as they came by their ids."""
+        ...
+
+    def unaccounted(self, rows: Copy) -> list[str]:
+        """Return what is wrong with the rows of all shards."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must, may and must not be there. With `alone` nobody else wrote, so nothing else may be there either."""
+    """Rows of the course's table: what must, may and must not be there.
+
+    With `alone` nobody else wrote, so nothing else may be there either.
+    """
 
     stored: Mapping[int, Record]
     unknown: Mapping[int, Record]
@@ -48,6 +73,22 @@ class Expected:
             absent={records[index].Stud_id for index in applied if applied[index] == "no"},
             alone=alone,
         )
+
+    def copy_of(self, rows: list[Any]) -> Copy:
+        """Return records by their ids."""
+        return {record.Stud_id: record for record in msgspec.convert(rows, list[Record])}
+
+    def unaccounted(self, rows: Copy) -> list[str]:
+        """Return what is wrong with the rows, given what was acknowledged."""
+        ours = {*self.stored, *self.unknown, *self.absent}
+        wrong = {
+            "acknowledged but missing": [row_id for row_id in self.stored if row_id not in rows],
+            "acknowledged but different": [i for i, row in self.stored.items() if rows.get(i, row) != row],
+            "of unknown outcome and different": [i for i, row in self.unknown.items() if rows.get(i, row) != row],
+            "refused but there": [row_id for row_id in rows if row_id in self.absent],
+            "there but never written": [row_id for row_id in rows if row_id not in ours] if self.alone else [],
+        }
+        return described(wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +111,15 @@ async def verify(
     reactor: IReactorTime,
     read_server: ReadServer,
     servers: Mapping[str, Iterable[str]],
-    expected: Expected,
+    expected: Expectation,
     *,
     deadline_seconds: float,
 ) -> Verdict:
     """Compare the replicas that `servers` names (server: its shards) until they are right or time is up."""
     started = reactor.seconds()
     while True:
-        comparison = await _compare_all(read_server, servers)
-        problems = comparison.problems + _unaccounted(comparison.rows(), expected)
+        comparison = await _compare_all(read_server, servers, expected.copy_of)
+        problems = comparison.problems + expected.unaccounted(comparison.rows())
         seconds = reactor.seconds() - started
         if not problems or seconds >= deadline_seconds:
             break
@@ -93,8 +134,10 @@ async def verify(
     )
 
 
-async def _compare_all(read_server: ReadServer, servers: Mapping[str, Iterable[str]]) -> Comparison:
-    comparison = Comparison()
+async def _compare_all(
+    read_server: ReadServer, servers: Mapping[str, Iterable[str]], copy_of: Callable[[list[Any]], Copy]
+) -> Comparison:
+    comparison = Comparison(copy_of)
     for server, shards in servers.items():
         try:
             held = await read_server(server)
@@ -108,7 +151,8 @@ async def _compare_all(read_server: ReadServer, servers: Mapping[str, Iterable[s
 class Comparison:
     """Compares the copies of each shard with the first one added."""
 
-    def __init__(self) -> None:
+    def __init__(self, copy_of: Callable[[list[Any]], Copy]) -> None:
+        self._copy_of = copy_of
         self.problems: list[str] = []
         self.replicas = 0
         self._first: dict[str, tuple[str, Copy]] = {}
@@ -130,7 +174,7 @@ class Comparison:
 
     def _compare(self, server: str, shard: str, rows: list[Any]) -> None:
         self.replicas += 1
-        copy = {record.Stud_id: record for record in msgspec.convert(rows, list[Record])}
+        copy = self._copy_of(rows)
         if len(copy) < len(rows):
             self.problems.append(f"{shard} on {server} holds an id twice")
         other_server, other = self._first.setdefault(shard, (server, copy))
@@ -139,16 +183,8 @@ class Comparison:
             self.problems.append(f"{shard} differs between {other_server} and {server}: {_ids(different)}")
 
 
-def _unaccounted(rows: Copy, expected: Expected) -> list[str]:
-    """Return what is wrong with the rows, given what was acknowledged."""
-    ours = {*expected.stored, *expected.unknown, *expected.absent}
-    wrong = {
-        "acknowledged but missing": [row_id for row_id in expected.stored if row_id not in rows],
-        "acknowledged but different": [i for i, row in expected.stored.items() if rows.get(i, row) != row],
-        "of unknown outcome and different": [i for i, row in expected.unknown.items() if rows.get(i, row) != row],
-        "refused but there": [row_id for row_id in rows if row_id in expected.absent],
-        "there but never written": [row_id for row_id in rows if row_id not in ours] if expected.alone else [],
-    }
+def described(wrong: Mapping[str, list[int]]) -> list[str]:
+    """Return a line for each kind of wrong row that has any."""
     return [f"{what}: {_ids(sorted(ids))}" for what, ids in wrong.items() if ids]
 
 

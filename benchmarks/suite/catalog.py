@@ -11,8 +11,11 @@ from benchmarks.command import positive
 from benchmarks.suite.context import Context
 from benchmarks.suite.curves import batches, concurrency, consistency, replicas, shards, single, widths
 from benchmarks.suite.document import Point
+from benchmarks.suite.latency import latency
 from benchmarks.suite.subjects import PEERS
 from benchmarks.suite.versus import versus_etcd
+from benchmarks.suite.ycsb import WORKLOADS as YCSB_WORKLOADS
+from benchmarks.suite.ycsb import ycsb
 
 Add: TypeAlias = Callable[[argparse.ArgumentParser], None]
 Run: TypeAlias = Callable[[Context, argparse.Namespace], Awaitable[list[Point]]]
@@ -34,6 +37,14 @@ class Experiment:
 def numbers(text: str) -> tuple[int, ...]:
     """Return whole numbers from 1 on, given with commas between; for argparse."""
     return tuple(positive(part) for part in text.split(","))
+
+
+def letters(text: str) -> tuple[str, ...]:
+    """Return names of YCSB workloads, given with commas between; for argparse."""
+    found = tuple(text.upper().split(","))
+    if unknown := [letter for letter in found if letter not in YCSB_WORKLOADS]:
+        raise argparse.ArgumentTypeError(f"there is no workload {unknown[0]}, only {', '.join(YCSB_WORKLOADS)}")
+    return found
 
 
 def _numbers_option(name: str, default: tuple[int, ...], about: str) -> Add:
@@ -65,6 +76,30 @@ def _replica_options(parser: argparse.ArgumentParser) -> None:
 def _shard_options(parser: argparse.ArgumentParser) -> None:
     _numbers_option("--shards", (1, 2, 4, 8, 16), "numbers of shards")(parser)
     _connections_option(parser)
+
+
+def _ycsb_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workloads", type=letters, default=tuple(YCSB_WORKLOADS), metavar="A,B,…", help="which of A to F"
+    )
+    parser.add_argument("--records", type=positive, default=10_000, help="records loaded first")
+    _connections_option(parser, 32)
+
+
+def _latency_options(parser: argparse.ArgumentParser) -> None:
+    about = "parts of the peak rate, which a closed loop of --seconds finds first"
+    parser.add_argument("--shares", type=_shares, default=(0.25, 0.5, 0.75), metavar="S,S,…", help=about)
+    _numbers_option("--rates", (), "operations per second, besides or instead of shares")(parser)
+    parser.add_argument("--duration", type=float, default=60.0, help="seconds at each rate")
+    _connections_option(parser, 256)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Return numbers above 0, given with commas between, or none at all; for argparse."""
+    found = tuple(float(part) for part in text.split(",") if part)
+    if any(share <= 0 for share in found):
+        raise argparse.ArgumentTypeError(f"{text}: a share is above 0")
+    return found
 
 
 def _versus_options(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +161,22 @@ _ALL = (
         x_name="shards",
         run=lambda context, given: shards(context, given.shards, given.connections),
         add_options=_shard_options,
+    ),
+    Experiment(
+        name="ycsb",
+        title="YCSB A to F: records of 1 kB, zipfian 0.99, six servers, 3 replicas",
+        x_name="workload",
+        run=lambda context, given: ycsb(context, given.workloads, given.records, given.connections),
+        add_options=_ycsb_options,
+        defaults={"rows": 100_000, "seconds": 10.0},
+    ),
+    Experiment(
+        name="latency",
+        title="Open-loop latency at fixed rates: half inserts, half reads, six servers, 3 replicas",
+        x_name="rate",
+        run=lambda context, given: latency(context, given.shares, given.rates, given.duration, given.connections),
+        add_options=_latency_options,
+        defaults={"seconds": 10.0},
     ),
     Experiment(
         name="consistency",

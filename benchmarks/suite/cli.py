@@ -27,11 +27,12 @@ from benchmarks.suite.context import Common, Context
 from benchmarks.suite.document import Document, save
 from benchmarks.suite.missing import MissingProgramError
 from benchmarks.suite.show import show
+from benchmarks.suite.streaming import LoadError
 from benchmarks.suite.subjects import Stage, check_present
 from benchmarks.suite.wrk import WrkError
 
 #: What stops an experiment without being a bug of the suite.
-_REASONS = (MissingProgramError, StartError, UnexpectedAnswerError, UnreachableError, WrkError)
+_REASONS = (LoadError, MissingProgramError, StartError, UnexpectedAnswerError, UnreachableError, WrkError)
 #: Figures are never cut: a narrower terminal breaks the lines of the table instead.
 _WIDTH_MIN = 150
 _EXIT_BAD, _EXIT_STOPPED = 1, 2

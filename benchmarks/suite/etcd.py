@@ -14,7 +14,7 @@ from benchmarks.door import Door
 from benchmarks.process import Child, answers, free_port
 from benchmarks.suite.missing import MissingProgramError
 from benchmarks.usage import Watched
-from benchmarks.verify import Expected, Verdict
+from benchmarks.verify import Expectation, Verdict
 
 _START_SECONDS = 60.0
 _MEMBERS = 3
@@ -51,7 +51,7 @@ class Etcd:
         """Return the members."""
         return [Watched(f"etcd{number}", "etcd", child.pid) for number, child in enumerate(self._children)]
 
-    async def verify(self, expected: Expected) -> Verdict:
+    async def verify(self, expected: Expectation) -> Verdict:
         """Count the keys: those acknowledged must be there, those of unknown outcome may."""
         started = self._reactor.seconds()
         everything = {"key": "AA==", "range_end": "AA==", "count_only": True}

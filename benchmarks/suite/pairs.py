@@ -12,9 +12,10 @@ from itertools import groupby
 from random import Random
 
 from benchmarks.client import Load
-from benchmarks.measure import Measurement, summarise
+from benchmarks.measure import Measurement
 from benchmarks.suite.context import Context
 from benchmarks.suite.document import OURSELVES, Point, Points, Sample
+from benchmarks.suite.figures import sample_of
 from benchmarks.suite.subjects import Subject
 from benchmarks.usage import Meter, Usage, client
 from benchmarks.verify import Expected
@@ -113,22 +114,3 @@ class _Series:
             seconds_max=self._context.common.seconds,
         )
         return measured, meter.stop()
-
-
-def sample_of(measured: Measurement, usage: Usage, rows_per_request: int = 1) -> Sample:
-    """Return the figures of a measurement; processor time is per row."""
-    summary = summarise(measured, lambda index: "")
-    rows = summary.succeeded * rows_per_request
-    figures = {
-        "rate_per_second": summary.rate_per_second,
-        "p50_ms": summary.p50_ms,
-        "p95_ms": summary.p95_ms,
-        "p99_ms": summary.p99_ms,
-        "max_ms": summary.max_ms,
-        "pause_ms": summary.pause_ms,
-        "requests": float(summary.requests),
-        **usage.figures(rows),
-    }
-    if rows_per_request > 1:
-        figures["rows_per_second"] = summary.rate_per_second * rows_per_request
-    return Sample(figures, summary.errors, [], usage.memory)

@@ -20,7 +20,7 @@ from benchmarks.suite.dialects import ConstantDialect, Dialect, EtcdDialect, Tab
 from benchmarks.suite.document import OURSELVES
 from benchmarks.suite.etcd import Etcd, etcd_program
 from benchmarks.usage import Watched
-from benchmarks.verify import Expected, Verdict, verify
+from benchmarks.verify import Expectation, Verdict, verify
 from benchmarks.workloads import Workload
 
 _START_SECONDS = 30.0
@@ -42,7 +42,7 @@ class Subject:
     door: Door
     dialect: Callable[[str], Dialect]
     processes: Callable[[], list[Watched]]
-    verify: Callable[[Expected], Awaitable[Verdict]] | None
+    verify: Callable[[Expectation], Awaitable[Verdict]] | None
 
 
 Opened: TypeAlias = AbstractAsyncContextManager[Subject]
@@ -70,7 +70,7 @@ class Stage:
         try:
             await cluster.start(layout)
 
-            async def compare(expected: Expected) -> Verdict:
+            async def compare(expected: Expectation) -> Verdict:
                 held = (await cluster.door.json("GET", "/status"))["servers"]
                 return await verify(
                     self._reactor, cluster.door.rows_on, held, expected, deadline_seconds=_AGREE_SECONDS
