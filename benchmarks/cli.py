@@ -23,6 +23,7 @@ from benchmarks.report import Bars, good, show, to_json
 from benchmarks.run import CeilingError, Options
 from benchmarks.session import hold_session
 from benchmarks.suite import cli as suite
+from benchmarks.suite import reading
 from benchmarks.suite.catalog import EXPERIMENTS
 from benchmarks.workloads import A_1, WORKLOADS, LayoutError, TableFullError
 
@@ -37,6 +38,8 @@ _REASONS = (
     UnexpectedAnswerError,
     UnreachableError,
 )
+#: Commands that read results.
+_READERS = {"compare": reading.main_compare, "report": reading.main_report}
 _EXIT_BAD, _EXIT_STOPPED = 1, 2
 
 _EPILOG = """\
@@ -47,15 +50,22 @@ A server that --kill ends stays away while the rest of the run goes on. Then it 
   twistd --nodaemon --pidfile= dbnode --data-dir=ITS_DATA_DIRECTORY
 unless the balancer has done so by itself, and its replicas are verified like all others.
 
+bin/bench compare OLD NEW shows what differs between two results of --json and whether it is more than noise;
+bin/bench report RESULT... puts tables and plots of results into benchmarks/RESULTS.md.
+
 Experiments, each with options of its own (bin/bench EXPERIMENT --help):
-""" + "".join(f"  {one.name:14}{one.title}\n" for one in EXPERIMENTS.values())
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Hold a session, or do an experiment of the suite, and exit."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
+    if typed and typed[0] in _READERS:
+        _READERS[typed[0]](typed[1:])
+        return
     if typed and typed[0] in EXPERIMENTS:
         suite.main(typed)
+        return
     options, json = parse(typed)
     hold = _tour if options.workload == tour.NAME else _hold
     react(until_interrupted, (lambda reactor: hold(reactor, options, json),))
@@ -80,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bin/bench",
         description="Measures write and read speed, and verifies what was written.",
-        epilog=_EPILOG,
+        epilog=_EPILOG + "".join(f"  {one.name:14}{one.title}\n" for one in EXPERIMENTS.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     about = "; ".join(f"{workload.name}: {workload.about}" for workload in WORKLOADS.values())

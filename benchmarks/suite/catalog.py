@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from benchmarks.command import positive
+from benchmarks.suite.bulk import Size, bulk
 from benchmarks.suite.context import Context
 from benchmarks.suite.curves import batches, concurrency, consistency, replicas, shards, single, widths
 from benchmarks.suite.document import Point
 from benchmarks.suite.latency import latency
-from benchmarks.suite.subjects import PEERS
+from benchmarks.suite.storage import storage
+from benchmarks.suite.subjects import PEERS, POSTGRES
 from benchmarks.suite.versus import versus_etcd
 from benchmarks.suite.ycsb import WORKLOADS as YCSB_WORKLOADS
 from benchmarks.suite.ycsb import ycsb
@@ -102,6 +104,18 @@ def _shares(text: str) -> tuple[float, ...]:
     return found
 
 
+def _bulk_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", type=positive, default=10_000, help="rows per /write")
+    parser.add_argument("--servers", type=positive, default=3, help="servers; each shard has 3 replicas")
+    parser.add_argument("--shards", type=positive, default=4, help="shards")
+    _connections_option(parser, 4)
+
+
+async def _bulk(context: Context, given: argparse.Namespace) -> list[Point]:
+    size = Size(context.common.rows, given.batch, given.connections, given.servers, given.shards)
+    return await bulk(context, size)
+
+
 def _versus_options(parser: argparse.ArgumentParser) -> None:
     _numbers_option("--connections", (32, 128), "connections of wrk, in turn")(parser)
     parser.add_argument("--rate-max", type=positive, default=20_000, help="writes per second that there are rows for")
@@ -177,6 +191,22 @@ _ALL = (
         run=lambda context, given: latency(context, given.shares, given.rates, given.duration, given.connections),
         add_options=_latency_options,
         defaults={"seconds": 10.0},
+    ),
+    Experiment(
+        name="bulk",
+        title="A million rows in and out on three replicas, and COPY into one PostgreSQL",
+        x_name="transactions",
+        run=_bulk,
+        add_options=_bulk_options,
+        peers=(POSTGRES,),
+        defaults={"rows": 1_000_000, "deadline_seconds": 120.0},
+    ),
+    Experiment(
+        name="storage",
+        title="One PostgreSQL by pgbench, single rows: the limit of storage",
+        x_name="connections",
+        run=lambda context, given: storage(context, given.connections),
+        add_options=_numbers_option("--connections", (1, 8, 32, 128), "clients of pgbench"),
     ),
     Experiment(
         name="consistency",

@@ -26,13 +26,22 @@ from benchmarks.suite.catalog import EXPERIMENTS, Experiment
 from benchmarks.suite.context import Common, Context
 from benchmarks.suite.document import Document, save
 from benchmarks.suite.missing import MissingProgramError
+from benchmarks.suite.postgres import PostgresError
 from benchmarks.suite.show import show
 from benchmarks.suite.streaming import LoadError
 from benchmarks.suite.subjects import Stage, check_present
 from benchmarks.suite.wrk import WrkError
 
 #: What stops an experiment without being a bug of the suite.
-_REASONS = (LoadError, MissingProgramError, StartError, UnexpectedAnswerError, UnreachableError, WrkError)
+_REASONS = (
+    LoadError,
+    MissingProgramError,
+    PostgresError,
+    StartError,
+    UnexpectedAnswerError,
+    UnreachableError,
+    WrkError,
+)
 #: Figures are never cut: a narrower terminal breaks the lines of the table instead.
 _WIDTH_MIN = 150
 _EXIT_BAD, _EXIT_STOPPED = 1, 2
@@ -121,12 +130,13 @@ async def hold(
             sys.stderr.write(f"bench: data and logs are kept in {directory}\n")
         else:
             shutil.rmtree(directory, ignore_errors=True)
+    shown = [word for word in typed if not word.startswith(("--json", "--directory"))]
     return Document(
         experiment=experiment.name,
         title=experiment.title,
         x_name=experiment.x_name,
         started=started,
-        command=shlex.join(["bin/bench", *typed]),
+        command=shlex.join(["bin/bench", *shown]),
         machine=machine,
         points=points,
     )

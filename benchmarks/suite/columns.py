@@ -12,6 +12,7 @@ _FIGURES = {
     "rate_per_second": "per s",
     "rows_per_second": "rows/s",
     "seconds": "s",
+    "mean_ms": "mean ms",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
     "p99_9_ms": "p99.9 ms",
@@ -46,7 +47,9 @@ def columns(document: Document) -> list[Column]:
         found.append(Column("CPU µs", False, _cpu))
     if any(name.startswith("rss_peak_") for name in present):
         found.append(Column("RSS peak MB", False, _rss))
-    peers = [subject for subject in document.subjects() if subject != OURSELVES]
+    ours, *peers = document.subjects()
+    if ours != OURSELVES:
+        return found
     return found + [Column(f"of {peer}", False, _ratio(peer)) for peer in peers]
 
 

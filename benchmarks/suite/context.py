@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from random import Random
+from tempfile import mkdtemp
 from typing import Any
 
 from benchmarks.client import Clocks, ClosedLoop, Load, Watch
@@ -53,6 +54,10 @@ class Context:
         for run in range(1, self.common.runs + 1):
             for subject in subjects if run % 2 else reversed(subjects):
                 yield run, subject
+
+    def new_directory(self, name: str) -> Path:
+        """Make a directory that nobody else has."""
+        return Path(mkdtemp(prefix=f"{name}-", dir=self.directory))
 
     async def send(
         self, door: Door, title: str, load: Load, *, concurrency: int, seconds_max: float = inf

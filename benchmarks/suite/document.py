@@ -97,13 +97,18 @@ class Document(msgspec.Struct, frozen=True):
         other = self.point(peer, point.phase, point.x)
         if other is None or other is point:
             return None
-        pairs = zip(point.samples, other.samples, strict=False)
-        ratios = [
-            ours.figures[figure] / theirs.figures[figure]
-            for ours, theirs in pairs
-            if figure in ours.figures and theirs.figures.get(figure)
-        ]
-        return median(ratios) if ratios else None
+        return ratio(point, other, figure)
+
+
+def ratio(ours: Point, theirs: Point, figure: str) -> float | None:
+    """Return the median over runs of a figure over another point's, None if no run has both."""
+    pairs = zip(ours.samples, theirs.samples, strict=False)
+    ratios = [
+        here.figures[figure] / there.figures[figure]
+        for here, there in pairs
+        if figure in here.figures and there.figures.get(figure)
+    ]
+    return median(ratios) if ratios else None
 
 
 class Points:

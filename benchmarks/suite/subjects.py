@@ -19,6 +19,7 @@ from benchmarks.spawn import Cluster
 from benchmarks.suite.dialects import ConstantDialect, Dialect, EtcdDialect, TableDialect
 from benchmarks.suite.document import OURSELVES
 from benchmarks.suite.etcd import Etcd, etcd_program
+from benchmarks.suite.postgres import programs
 from benchmarks.usage import Watched
 from benchmarks.verify import Expectation, Verdict, verify
 from benchmarks.workloads import Workload
@@ -26,7 +27,8 @@ from benchmarks.workloads import Workload
 _START_SECONDS = 30.0
 _AGREE_SECONDS = 60.0
 #: Peers by the name that --peer takes.
-ETCD, KLEIN, WEB = "etcd", "klein", "web"
+ETCD, KLEIN, WEB, POSTGRES = "etcd", "klein", "web", "postgres"
+#: Those that take the same single writes and reads by HTTP.
 PEERS = (ETCD, KLEIN, WEB)
 
 
@@ -117,3 +119,5 @@ def check_present(peers: Sequence[str]) -> None:
     """Check that the programs of these peers are installed. Raises MissingProgramError."""
     if ETCD in peers:
         etcd_program()
+    if POSTGRES in peers:
+        programs()

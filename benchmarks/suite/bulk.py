@@ -1,0 +1,167 @@
+"""`bin/bench bulk`: a million rows in by large /write requests, and out again by one streamed /read.
+
+Beside it COPY into one local PostgreSQL, in one transaction and in as many as we have requests. Batches are ranges of
+ids, dealt over the shards in turn, as loaders that share the work would do; nothing is held in memory but the requests
+outstanding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import treq
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
+from twisted.web.client import Agent
+
+from benchmarks.client import Load
+from benchmarks.process import to_the_end
+from benchmarks.suite.context import Context
+from benchmarks.suite.document import OURSELVES, Point, Points, Sample
+from benchmarks.suite.figures import sample_of
+from benchmarks.suite.layouts import spread
+from benchmarks.suite.postgres import Postgres
+from benchmarks.suite.rows import RowReader, WrongRowsError, csv, row_at
+from benchmarks.suite.storage import TABLE
+from benchmarks.suite.subjects import POSTGRES, Subject
+from benchmarks.usage import Meter, client
+from benchmarks.workloads import Workload, http_request
+
+AT_ONCE = "at once"
+_REPLICAS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much: rows, rows of a batch, batches outstanding, and the cluster."""
+
+    rows: int
+    batch: int
+    connections: int
+    servers: int
+    shards: int
+
+    def layout(self) -> Workload:
+        """Return the cluster: shards of as many batches each."""
+        return spread(self.servers, self.shards, min(_REPLICAS, self.servers), self._per_shard() * self.batch)
+
+    def ranges(self) -> list[range]:
+        """Return the ids of each batch, the shards in turn."""
+        starts = [
+            (shard * self._per_shard() + place) * self.batch
+            for place in range(self._per_shard())
+            for shard in range(self.shards)
+        ]
+        return [range(low, min(low + self.batch, self.rows)) for low in starts if low < self.rows]
+
+    def _per_shard(self) -> int:
+        return ceil(self.rows / self.batch / self.shards)
+
+
+class _Batches:
+    """The requests of a load, made when they are sent."""
+
+    def __init__(self, ranges: list[range], host: str) -> None:
+        self._ranges = ranges
+        self._host = host
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def __getitem__(self, index: int) -> bytes:
+        return http_request("POST", "/write", self._host, {"data": [row_at(row_id) for row_id in self._ranges[index]]})
+
+
+async def bulk(context: Context, size: Size) -> list[Point]:
+    """Return points of loading and reading back, and of COPY if PostgreSQL is among the peers."""
+    points = Points()
+    for _, name in context.turns(context.common.peers):
+        if name == OURSELVES:
+            async with context.stage.open(name, size.layout()) as subject:
+                points.add(name, "load", f"by {size.batch:,}", await _load(context, subject, size))
+                points.add(name, "read back", AT_ONCE, await _read_back(context, subject, size))
+        else:
+            for x, batches in ((AT_ONCE, [range(size.rows)]), (f"by {size.batch:,}", size.ranges())):
+                points.add(POSTGRES, "load", x, await _copy(context, batches))
+    return points.all()
+
+
+async def _load(context: Context, subject: Subject, size: Size) -> Sample:
+    ranges = size.ranges()
+
+    def check(index: int, status: int, body: bytes) -> Any:
+        return checks[len(ranges[index])](index, status, body)
+
+    dialect = subject.dialect("linearizable")
+    checks = {len(ids): dialect.written(len(ids)) for ids in ranges}
+    meter = Meter([*subject.processes(), client()])
+    measured = await context.send(
+        subject.door, "load", Load(_Batches(ranges, subject.door.host), check), concurrency=size.connections
+    )
+    usage = meter.stop()
+    sample = sample_of(measured, usage)
+    rows = sum(len(ids) for index, ids in enumerate(ranges) if index not in measured.failures)
+    figures = {**sample.figures, **usage.figures(rows), "rows_per_second": rows / measured.seconds}
+    return Sample({**figures, "seconds": measured.seconds}, sample.errors, [], usage.memory)
+
+
+async def _read_back(context: Context, subject: Subject, size: Size) -> Sample:
+    """Read the whole table by one request and check every row as it comes."""
+    reader = RowReader()
+    watch = context.display("reading back", size.rows)
+    meter = Meter([*subject.processes(), client()])
+    started = context.clocks.wall()
+    problems: list[str] = []
+
+    def take(piece: bytes) -> None:
+        reader.feed(piece)
+        if reader.rows < size.rows:
+            watch(reader.rows)
+
+    try:
+        await _stream(context, subject, size.rows, take)
+        reader.close(size.rows)
+    except WrongRowsError as reason:
+        problems.append(str(reason))
+    seconds = context.clocks.wall() - started
+    watch(size.rows)
+    usage = meter.stop()
+    figures = {"rows_per_second": reader.rows / seconds, "seconds": seconds, **usage.figures(reader.rows)}
+    return Sample(figures, {}, problems, usage.memory)
+
+
+async def _stream(context: Context, subject: Subject, rows: int, take: Callable[[bytes], None]) -> None:
+    """Hand the body of a read of all ids to `take` as it comes."""
+    http = HTTPClient(Agent(context.reactor))
+    response = await http.post(f"http://{subject.door.host}/read", json={"Stud_id": {"low": 0, "high": rows - 1}})
+    if response.code != 200:
+        raise WrongRowsError(f"/read answered {response.code}")
+    done: Deferred[None] = treq.collect(response, take)
+    await done
+
+
+async def _copy(context: Context, batches: list[range]) -> Sample:
+    """Load a new PostgreSQL by one COPY per batch, each a transaction."""
+    directory = context.new_directory("postgres")
+    server = Postgres(context.reactor, directory)
+    for number, ids in enumerate(batches):
+        (directory / f"{number}.csv").write_bytes(csv(ids))
+    script = directory / "copy.sql"
+    script.write_text("".join(f"\\copy studt from '{directory}/{number}.csv' csv\n" for number in range(len(batches))))
+    watch = context.display(f"COPY in {len(batches)}", 1)
+    try:
+        await server.start()
+        await server.sql(TABLE)
+        started = context.clocks.wall()
+        await server.run("psql", "-qX", "-v", "ON_ERROR_STOP=1", "-f", str(script))
+        seconds = context.clocks.wall() - started
+        found = int(await server.sql("select count(*) from studt"))
+    finally:
+        await to_the_end(server.stop())
+        watch(1)
+    rows = sum(map(len, batches))
+    problems = [] if found == rows else [f"{found} rows are stored of {rows}"]
+    return Sample({"rows_per_second": rows / seconds, "seconds": seconds}, {}, problems)

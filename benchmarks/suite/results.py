@@ -1,0 +1,75 @@
+"""`bin/bench report`: puts tables and plots of documents into a Markdown file, between marks that say whose they are.
+
+What stands between a pair of marks is replaced; all other text is the author's and stays. An experiment that has no
+marks yet gets a section at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from benchmarks.suite.bulk import AT_ONCE
+from benchmarks.suite.columns import cells, columns
+from benchmarks.suite.document import OURSELVES, Document, ratio
+from benchmarks.suite.show import conditions, notes
+from benchmarks.suite.subjects import POSTGRES
+
+
+def insert(markdown: str, documents: Sequence[Document], plots: str | None) -> str:
+    """Return the text with a section for each document; `plots` is the directory of their SVGs as links see it."""
+    for document in documents:
+        markdown = _insert(markdown, document, plots)
+    return markdown
+
+
+def section(document: Document, plots: str | None) -> str:
+    """Return what stands between a document's marks."""
+    wanted = columns(document)
+    lines = [f"Command: `{document.command}`; {document.started[:10]}, {conditions(document.machine)}.", ""]
+    if plots is not None:
+        lines += [f"![{document.title}]({plots}/{document.experiment}.svg)", ""]
+    lines.append(_row([column.heading for column in wanted]))
+    lines.append(_row(["---" if column.is_name else "---:" for column in wanted]))
+    lines += [_row(cells(document, point, wanted)) for point in document.points]
+    lines += ["", "Medians over the runs; CPU µs per operation and RSS peak are those of balancer + servers + client."]
+    lines += [f"* {note}" for note in (*_derived(document), *notes(document))]
+    return "\n".join(lines)
+
+
+def _insert(markdown: str, document: Document, plots: str | None) -> str:
+    begin, end = (f"<!-- {mark} bench {document.experiment} -->" for mark in ("begin", "end"))
+    block = f"{begin}\n{section(document, plots)}\n{end}"
+    found = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if found.search(markdown) is not None:
+        return found.sub(lambda _: block, markdown)
+    return f"{markdown.rstrip()}\n\n## {document.title}\n\n{block}\n"
+
+
+def _row(parts: Sequence[str]) -> str:
+    return f"| {' | '.join(part.replace('|', '/') for part in parts)} |"
+
+
+def _derived(document: Document) -> Iterator[str]:
+    """Yield what a table does not show by itself: what a replica costs the servers, and bulk loads against one COPY."""
+    if document.experiment == "replicas":
+        yield from _cost_of_replicas(document)
+    loads = [point for point in document.points if (point.subject, point.phase) == (OURSELVES, "load")]
+    if (copy := document.point(POSTGRES, "load", AT_ONCE)) is not None:
+        pairs = ((load, ratio(load, copy, "rows_per_second")) for load in loads)
+        yield from (f"load {load.x}: {found:.2f} of one COPY" for load, found in pairs if found is not None)
+
+
+def _cost_of_replicas(document: Document) -> Iterator[str]:
+    for phase in dict.fromkeys(point.phase for point in document.points):
+        points = [point for point in document.points if (point.subject, point.phase) == (OURSELVES, phase)]
+        places = [(float(p.x), p.medians().get("cpu_servers_us", 0.0)) for p in points if not isinstance(p.x, str)]
+        if len(places) > 1:
+            yield f"{phase}: {_slope(places):.1f} µs of the servers' time per row and further replica (least squares)"
+
+
+def _slope(places: Sequence[tuple[float, float]]) -> float:
+    """Return the slope of the line of least squares through (x, y)."""
+    mean_x = sum(x for x, _ in places) / len(places)
+    mean_y = sum(y for _, y in places) / len(places)
+    return sum((x - mean_x) * (y - mean_y) for x, y in places) / sum((x - mean_x) ** 2 for x, _ in places)
