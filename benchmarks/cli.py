@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from twisted.internet.task import react
 from benchmarks import tour
 from benchmarks.client import Clocks
 from benchmarks.comeback import NotBackError
-from benchmarks.command import check_addresses, positive, until_interrupted
+from benchmarks.command import check_addresses, command_of, positive, until_interrupted
 from benchmarks.door import UnexpectedAnswerError, UnreachableError
 from benchmarks.kill import NoSuchServerError
 from benchmarks.process import StartError
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         suite.main(typed)
         return
     options, json = parse(typed)
-    hold = _tour if options.workload == tour.NAME else _hold
+    hold = _tour if options.workload == tour.NAME else partial(_hold, command_of(typed))
     react(until_interrupted, (lambda reactor: hold(reactor, options, json),))
 
 
@@ -136,7 +137,7 @@ async def _tour(reactor: Any, options: Options, json: Path | None) -> None:
         raise SystemExit(_EXIT_BAD)
 
 
-async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
+async def _hold(command: str, reactor: Any, options: Options, json: Path | None) -> None:
     clocks = Clocks(wall=time.perf_counter, cpu=time.process_time)
     try:
         with Bars(Console(stderr=True), clocks.wall) as bars:
@@ -146,7 +147,7 @@ async def _hold(reactor: Any, options: Options, json: Path | None) -> None:
         raise SystemExit(_EXIT_STOPPED) from reason
     show(session, Console())
     if json is not None:
-        _write(json, to_json(session))
+        _write(json, to_json(session, command))
     if not good(session):
         raise SystemExit(_EXIT_BAD)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Coroutine
+import shlex
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from twisted.internet.task import deferLater
 from benchmarks.door import host_and_port
 
 _EXIT_INTERRUPTED = 130
+#: Options that name places of a machine.
+_PLACES = ("--json", "--directory")
 
 
 def until_interrupted(reactor: Any, work: Callable[[Any], Coroutine[Any, Any, None]]) -> Deferred[None]:
@@ -39,6 +42,18 @@ async def _do(reactor: Any, work: Callable[[Any], Coroutine[Any, Any, None]]) ->
         await work(reactor)
     except (CancelledError, ConnectingCancelledError):
         raise SystemExit(_EXIT_INTERRUPTED) from None
+
+
+def command_of(typed: Sequence[str]) -> str:
+    """Return a command line of bin/bench as results quote it: without the places that its output went to."""
+    shown = ["bin/bench"]
+    words = iter(typed)
+    for word in words:
+        if word in _PLACES:
+            next(words, None)
+        elif not word.startswith(tuple(f"{place}=" for place in _PLACES)):
+            shown.append(word)
+    return shlex.join(shown)
 
 
 def positive(text: str) -> int:

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from benchmarks.client import Watch
+from benchmarks.course import document_of
 from benchmarks.measure import Summary, median_of
-from benchmarks.run import Pair
+from benchmarks.run import Outcome, Pair
 from benchmarks.session import Session
 from benchmarks.workloads import WORKLOADS
 
@@ -72,10 +73,11 @@ def show(session: Session, console: Console) -> None:
         console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
 
 
-def to_json(session: Session) -> bytes:
-    """Return the session with its medians and ratios as indented JSON."""
+def to_json(session: Session, command: str) -> bytes:
+    """Return the session with its medians and ratios as indented JSON; it is a document of the suite as well."""
     ours = [run.ours.figures for run in session.runs]
     document = {
+        **msgspec.to_builtins(document_of(session, command)),
         **msgspec.to_builtins(session),
         "medians": {"writes": median_of([pair.writes for pair in ours]), "reads": median_of([p.reads for p in ours])},
         "ratios": ratios(session),
@@ -156,6 +158,7 @@ def _notes(session: Session) -> Iterator[str]:
         for what, summary in (("writes", run.ours.figures.writes), ("reads", run.ours.figures.reads)):
             for kind, count in summary.errors.items():
                 yield f"run {number}, {what}: {count:,} of {kind}"
+        yield from _used(number, run.ours)
         yield from _murder(number, session)
         verdict = run.ours.verdict
         if verdict.good:
@@ -174,6 +177,19 @@ def _notes(session: Session) -> Iterator[str]:
         f"load {machine.load_average[0]:.2f}, {machine.filesystem}, fdatasync {machine.sync_ms:.2f} ms, "
         f"revision {machine.revision}"
     )
+
+
+def _used(number: int, outcome: Outcome) -> Iterator[str]:
+    """Yield processor time and memory by role."""
+    summaries = {"writes": outcome.figures.writes, "reads": outcome.figures.reads}
+    for phase, usage in outcome.usage.items():
+        figures = usage.figures(summaries[phase].succeeded)
+        by_role = ", ".join(
+            f"{role} {figures[f'cpu_{role}_us']:.0f} µs, {figures[f'rss_peak_{role}_mb']:.0f} MB"
+            for role in usage.cpu_seconds
+            if f"cpu_{role}_us" in figures
+        )
+        yield f"run {number}, {phase}: processor time each, and the peak of the largest process: {by_role}"
 
 
 def _murder(number: int, session: Session) -> Iterator[str]:

@@ -6,8 +6,9 @@ afterwards unless it is told to keep them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -17,6 +18,7 @@ from benchmarks.door import Door
 from benchmarks.kill import Ambush, choose
 from benchmarks.measure import Measurement, Summary, summarise
 from benchmarks.spawn import Cluster
+from benchmarks.usage import Meter, Usage, client
 from benchmarks.verify import Expected, Verdict, verify
 from benchmarks.workloads import (
     Record,
@@ -71,11 +73,12 @@ class Killed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run gave."""
+    """What one run gave. `usage` is what the processes of a cluster of our own used, by "writes" and "reads"."""
 
     figures: Pair
     verdict: Verdict
     killed: Killed | None
+    usage: dict[str, Usage] = field(default_factory=dict)
 
 
 class CeilingError(Exception):
@@ -146,6 +149,7 @@ class Run:
         self._rng = rng
         self._door = door
         self._cluster = cluster
+        self._usage: dict[str, Usage] = {}
 
     async def outcome(self, title: str) -> Outcome:
         """Do the run. Raises LayoutError and TableFullError before anything is written."""
@@ -165,7 +169,7 @@ class Run:
         )
         await self._tidy(expected, title)
         figures = Pair(_summary(writes, self._workload, records), _summary(reads, self._workload, again))
-        return Outcome(figures, verdict, killed)
+        return Outcome(figures, verdict, killed, self._usage)
 
     async def _taken(self) -> Collection[int]:
         """Return the ids of the workload that are there already."""
@@ -179,12 +183,24 @@ class Run:
     async def _write(self, records: list[Record], title: str, ambush: Ambush | None) -> Measurement:
         requests = write_requests(records, self._door.host)
         watch = ambush.watch if ambush is not None else None
-        return await self._sender.send(self._door, f"{title}, writes", requests, answers.rows_stored(1), watch)
+        with self._metered("writes"):
+            return await self._sender.send(self._door, f"{title}, writes", requests, answers.rows_stored(1), watch)
 
     async def _read(self, records: list[Record], expected: Expected, title: str) -> Measurement:
         requests = read_requests(records, self._door.host)
         check = answers.reads_of(records, expected.stored, expected.unknown)
-        return await self._sender.send(self._door, f"{title}, reads", requests, check)
+        with self._metered("reads"):
+            return await self._sender.send(self._door, f"{title}, reads", requests, check)
+
+    @contextmanager
+    def _metered(self, phase: str) -> Iterator[None]:
+        """Note what processes use meanwhile, where they are ours."""
+        if self._cluster is None:
+            yield
+            return
+        meter = Meter([*self._cluster.processes(), client()])
+        yield
+        self._usage[phase] = meter.stop()
 
     async def _ambush(self, servers: Collection[str]) -> Ambush | None:
         if self._options.kill is None or self._cluster is None:

@@ -1,8 +1,8 @@
-"""`bin/bench bulk`: a million rows in by large /write requests, and out again by one streamed /read.
+"""`bin/bench bulk`: a million rows in, by large /write requests or as lines in one, and out by one streamed /read.
 
 Beside it COPY into one local PostgreSQL, in one transaction and in as many as we have requests. Batches are ranges of
-ids, dealt over the shards in turn, as loaders that share the work would do; nothing is held in memory but the requests
-outstanding.
+ids, dealt over the shards in turn, as loaders that share the work would do, and so are lines; nothing is held in memory
+but the requests outstanding.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+import msgspec
 import treq
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
-from twisted.web.client import Agent
+from twisted.web.client import Agent, FileBodyProducer
+from twisted.web.http_headers import Headers
 
 from benchmarks.client import Load
 from benchmarks.process import to_the_end
@@ -31,18 +33,24 @@ from benchmarks.usage import Meter, client
 from benchmarks.workloads import Workload, http_request
 
 AT_ONCE = "at once"
+BATCHES, LINES = "batches", "lines"
+_NDJSON = "application/x-ndjson"
 _REPLICAS = 3
+#: What is read of the file of lines at once.
+_PIECE_BYTES = 1 << 18
+_LINES = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much: rows, rows of a batch, batches outstanding, and the cluster."""
+    """How much: rows, rows of a batch, batches outstanding, the cluster, and the ways in (BATCHES, LINES)."""
 
     rows: int
     batch: int
     connections: int
     servers: int
     shards: int
+    ways: tuple[str, ...]
 
     def layout(self) -> Workload:
         """Return the cluster: shards of as many batches each."""
@@ -80,13 +88,24 @@ async def bulk(context: Context, size: Size) -> list[Point]:
     points = Points()
     for _, name in context.turns(context.common.peers):
         if name == OURSELVES:
-            async with context.stage.open(name, size.layout()) as subject:
-                points.add(name, "load", f"by {size.batch:,}", await _load(context, subject, size))
-                points.add(name, "read back", AT_ONCE, await _read_back(context, subject, size))
+            for way in size.ways:
+                async with context.stage.open(name, size.layout()) as subject:
+                    for phase, x, sample in await _in_and_out(context, subject, size, way):
+                        points.add(name, phase, x, sample)
         else:
             for x, batches in ((AT_ONCE, [range(size.rows)]), (f"by {size.batch:,}", size.ranges())):
                 points.add(POSTGRES, "load", x, await _copy(context, batches))
     return points.all()
+
+
+async def _in_and_out(context: Context, subject: Subject, size: Size, way: str) -> list[tuple[str, str, Sample]]:
+    """Load and read back, as JSON or as lines both."""
+    if way == LINES:
+        loaded = AT_ONCE, await _load_lines(context, subject, size)
+    else:
+        loaded = f"by {size.batch:,}", await _load(context, subject, size)
+    back = await _read_back(context, subject, size, _NDJSON if way == LINES else "application/json")
+    return [("load", *loaded), (f"read back, {'lines' if way == LINES else 'JSON'}", AT_ONCE, back)]
 
 
 async def _load(context: Context, subject: Subject, size: Size) -> Sample:
@@ -108,7 +127,36 @@ async def _load(context: Context, subject: Subject, size: Size) -> Sample:
     return Sample({**figures, "seconds": measured.seconds}, sample.errors, [], usage.memory)
 
 
-async def _read_back(context: Context, subject: Subject, size: Size) -> Sample:
+async def _load_lines(context: Context, subject: Subject, size: Size) -> Sample:
+    """Send all rows as the lines of one body, from a file."""
+    path = context.new_directory("lines") / "rows.ndjson"
+    with path.open("wb") as lines:
+        for ids in size.ranges():
+            lines.write(_LINES.encode_lines(map(row_at, ids)))
+    watch = context.display("load as lines", 1)
+    meter = Meter([*subject.processes(), client()])
+    started = context.clocks.wall()
+    with path.open("rb") as lines:
+        body = FileBodyProducer(lines, readSize=_PIECE_BYTES)
+        http = HTTPClient(Agent(context.reactor))
+        response = await http.post(
+            f"http://{subject.door.host}/write", data=body, headers=Headers({"Content-Type": [_NDJSON]})
+        )
+        answer = await response.content()
+    seconds = context.clocks.wall() - started
+    usage = meter.stop()
+    watch(1)
+    failed = subject.dialect("linearizable").written(size.rows)(0, response.code, answer)
+    errors = {} if failed is None else {failed.kind: 1}
+    return Sample(
+        {"rows_per_second": size.rows / seconds, "seconds": seconds, **usage.figures(size.rows)},
+        errors,
+        [],
+        usage.memory,
+    )
+
+
+async def _read_back(context: Context, subject: Subject, size: Size, accept: str) -> Sample:
     """Read the whole table by one request and check every row as it comes."""
     reader = RowReader()
     watch = context.display("reading back", size.rows)
@@ -122,7 +170,7 @@ async def _read_back(context: Context, subject: Subject, size: Size) -> Sample:
             watch(reader.rows)
 
     try:
-        await _stream(context, subject, size.rows, take)
+        await _stream(context, subject, size.rows, accept, take)
         reader.close(size.rows)
     except WrongRowsError as reason:
         problems.append(str(reason))
@@ -133,10 +181,13 @@ async def _read_back(context: Context, subject: Subject, size: Size) -> Sample:
     return Sample(figures, {}, problems, usage.memory)
 
 
-async def _stream(context: Context, subject: Subject, rows: int, take: Callable[[bytes], None]) -> None:
+async def _stream(context: Context, subject: Subject, rows: int, accept: str, take: Callable[[bytes], None]) -> None:
     """Hand the body of a read of all ids to `take` as it comes."""
     http = HTTPClient(Agent(context.reactor))
-    response = await http.post(f"http://{subject.door.host}/read", json={"Stud_id": {"low": 0, "high": rows - 1}})
+    everything = {"Stud_id": {"low": 0, "high": rows - 1}}
+    response = await http.post(
+        f"http://{subject.door.host}/read", json=everything, headers=Headers({"Accept": [accept]})
+    )
     if response.code != 200:
         raise WrongRowsError(f"/read answered {response.code}")
     done: Deferred[None] = treq.collect(response, take)

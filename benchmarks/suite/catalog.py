@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from benchmarks.command import positive
-from benchmarks.suite.bulk import Size, bulk
+from benchmarks.suite.bulk import BATCHES, LINES, Size, bulk
 from benchmarks.suite.context import Context
 from benchmarks.suite.curves import batches, concurrency, consistency, replicas, shards, single, widths
 from benchmarks.suite.document import Point
@@ -108,11 +108,13 @@ def _bulk_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, default=10_000, help="rows per /write")
     parser.add_argument("--servers", type=positive, default=3, help="servers; each shard has 3 replicas")
     parser.add_argument("--shards", type=positive, default=4, help="shards")
+    parser.add_argument("--by", choices=(BATCHES, LINES, "both"), default="both", help="the way in and out")
     _connections_option(parser, 4)
 
 
 async def _bulk(context: Context, given: argparse.Namespace) -> list[Point]:
-    size = Size(context.common.rows, given.batch, given.connections, given.servers, given.shards)
+    ways = (BATCHES, LINES) if given.by == "both" else (given.by,)
+    size = Size(context.common.rows, given.batch, given.connections, given.servers, given.shards, ways)
     return await bulk(context, size)
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from twisted.internet.task import react
 
 from benchmarks.client import Clocks
-from benchmarks.command import check_addresses, positive, until_interrupted
+from benchmarks.command import check_addresses, command_of, positive, until_interrupted
 from benchmarks.door import UnexpectedAnswerError, UnreachableError
 from benchmarks.machine import describe_machine
 from benchmarks.process import StartError
@@ -43,7 +43,7 @@ _REASONS = (
     WrkError,
 )
 #: Figures are never cut: a narrower terminal breaks the lines of the table instead.
-_WIDTH_MIN = 150
+_WIDTH_MIN = 170
 _EXIT_BAD, _EXIT_STOPPED = 1, 2
 
 
@@ -130,13 +130,12 @@ async def hold(
             sys.stderr.write(f"bench: data and logs are kept in {directory}\n")
         else:
             shutil.rmtree(directory, ignore_errors=True)
-    shown = [word for word in typed if not word.startswith(("--json", "--directory"))]
     return Document(
         experiment=experiment.name,
         title=experiment.title,
         x_name=experiment.x_name,
         started=started,
-        command=shlex.join(["bin/bench", *shown]),
+        command=command_of(typed),
         machine=machine,
         points=points,
     )

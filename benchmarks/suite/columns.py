@@ -20,6 +20,8 @@ _FIGURES = {
     "pause_ms": "pause ms",
     "late_p99_ms": "sent late p99 ms",
 }
+#: Growth is shown where any process grew by so much.
+_GROWTH_MB = 10
 _RATIO_FIGURES = ("rate_per_second", "rows_per_second")
 
 
@@ -46,7 +48,13 @@ def columns(document: Document) -> list[Column]:
     if any(name.startswith("cpu_") for name in present):
         found.append(Column("CPU µs", False, _cpu))
     if any(name.startswith("rss_peak_") for name in present):
-        found.append(Column("RSS peak MB", False, _rss))
+        found.append(Column("RSS peak MB", False, _by("rss_peak_")))
+    if any(
+        name.startswith("rss_growth_") and value >= _GROWTH_MB
+        for p in document.points
+        for name, value in p.medians().items()
+    ):
+        found.append(Column("growth MB", False, _by("rss_growth_")))
     ours, *peers = document.subjects()
     if ours != OURSELVES:
         return found
@@ -86,11 +94,14 @@ def _spread(document: Document, point: Point) -> str:
 
 def _cpu(document: Document, point: Point) -> str:
     """Return microseconds per operation: balancer + servers + client, or the peer's own processes + client."""
-    return " + ".join(f"{value:.0f}" for value in _by_role(point, "cpu_", "_us"))
+    return " + ".join(f"{value:.0f}" if value >= 10 else f"{value:.1f}" for value in _by_role(point, "cpu_", "_us"))
 
 
-def _rss(document: Document, point: Point) -> str:
-    return " + ".join(f"{value:.0f}" for value in _by_role(point, "rss_peak_", "_mb"))
+def _by(prefix: str) -> Callable[[Document, Point], str]:
+    def cell(document: Document, point: Point) -> str:
+        return " + ".join(f"{value:.0f}" for value in _by_role(point, prefix, "_mb"))
+
+    return cell
 
 
 def _by_role(point: Point, prefix: str, suffix: str) -> list[float]:

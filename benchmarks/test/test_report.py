@@ -104,7 +104,7 @@ class Reports(SynchronousTestCase):
         """JSON has the options, every run, medians and ratios."""
         found = session(RunResult(Outcome(pair(100, 200), VERDICT, None), pair(400, 400)))
 
-        document = msgspec.json.decode(to_json(found))
+        document = msgspec.json.decode(to_json(found, "bin/bench A-1"))
 
         self.assertEqual(document["options"]["rows"], 10)
         self.assertEqual(document["runs"][0]["ours"]["figures"]["reads"]["rate_per_second"], 200)

@@ -128,7 +128,7 @@ class Sessions(ServedCase):
 
         session = await hold_session(self.reactor, CLOCKS, options, no_display)
 
-        document = msgspec.json.decode(to_json(session))
+        document = msgspec.json.decode(to_json(session, "bin/bench A-1"))
         self.assertTrue(good(session))
         self.assertEqual(len(session.runs), 2)
         self.assertEqual(session.client.writes.succeeded, 60)
