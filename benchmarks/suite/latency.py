@@ -91,8 +91,7 @@ class _Series:
         return await self._loaded.problems(*self._streams)
 
     def _stream(self, count: int) -> Stream:
-        records = self._streams[-1].next_item if self._streams else None
-        stream = self._loaded.stream(MIX, count, records)
+        stream = self._streams[-1].then(MIX, count) if self._streams else self._loaded.stream(MIX, count)
         self._streams.append(stream)
         return stream
 

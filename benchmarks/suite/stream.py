@@ -6,7 +6,7 @@ operations cannot be made beforehand. To draw one and make its request costs the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, TypeAlias
@@ -70,15 +70,23 @@ class Stream:
         self._covered = records + int(2 * share * count) if mix.keys is ScrambledZipfian else 0
         #: Items acknowledged without a gap; the next to insert; those acknowledged beyond a gap.
         self.acknowledged = records
-        self.next_item = records
+        self._next = records
         self._beyond: set[int] = set()
         #: Inserts whose outcome nobody knows; the gap that they leave is never closed.
         self.unknown: set[int] = set()
+        #: Items that were sent and never acknowledged, by this stream or by one that it follows; not to be asked for.
+        self._absent: set[int] = set()
         #: The kind and item of every operation sent so far.
         self.kinds: list[Kind] = []
         self._items: list[int] = []
         self._lengths: dict[int, int] = {}
         self._changing: set[int] = set()
+
+    def then(self, mix: Mix, count: int) -> Stream:
+        """Return a stream on the same table that follows this one, which must be over."""
+        after = Stream(self._table, mix, self._next, count, self._host, self._rng)
+        after._absent = {*self._absent, *set(self._sent()) - self.inserted()}
+        return after
 
     def load(self) -> Load:
         """Return the stream as a load."""
@@ -86,8 +94,10 @@ class Stream:
 
     def inserted(self) -> set[int]:
         """Return the items inserted by this stream that were acknowledged."""
-        sent = {item for kind, item in zip(self.kinds, self._items, strict=True) if kind == "insert"}
-        return {item for item in sent if item < self.acknowledged or item in self._beyond}
+        return {item for item in self._sent() if item < self.acknowledged or item in self._beyond}
+
+    def _sent(self) -> Iterator[int]:
+        return (item for kind, item in zip(self.kinds, self._items, strict=True) if kind == "insert")
 
     def __len__(self) -> int:
         return self._count
@@ -96,11 +106,11 @@ class Stream:
         """Draw the next operation; they are asked for in order."""
         assert index == len(self.kinds), "each operation is drawn once"
         (kind,) = self._rng.choices(self._drawn, self._weights)
-        item = self.next_item if kind == "insert" else self._choose()
+        item = self._next if kind == "insert" else self._choose()
         self.kinds.append(kind)
         self._items.append(item)
         if kind == "insert":
-            self.next_item += 1
+            self._next += 1
             return self._table.insert(self._host, [self._table.row(item, self._rng)])
         if kind == "update":
             return self._table.update(self._host, item, self._rng)
@@ -112,7 +122,7 @@ class Stream:
     def _choose(self) -> int:
         while True:
             item = self._keys.choose(self._covered or self.acknowledged)
-            if item < self.acknowledged:
+            if item < self.acknowledged and item not in self._absent:
                 return item
 
     def _follow(self, index: int) -> bytes | None:

@@ -37,10 +37,10 @@ class Loaded:
     records: int
     run: int
 
-    def stream(self, mix: Mix, count: int, records: int | None = None) -> Stream:
-        """Return a stream on the items loaded, or on `records` if there are more by now."""
+    def stream(self, mix: Mix, count: int) -> Stream:
+        """Return a stream on the items loaded."""
         rng = self.context.rng(self.run)
-        return Stream(self.table, mix, records or self.records, count, self.subject.door.host, rng)
+        return Stream(self.table, mix, self.records, count, self.subject.door.host, rng)
 
     async def fill(self) -> None:
         """Insert the items. Raises LoadError."""

@@ -12,6 +12,7 @@ from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.cli import parse
+from benchmarks.command import command_of
 from benchmarks.process import Child
 from benchmarks.test.command_lines import check_refusals
 from benchmarks.test.serving import ServedCase
@@ -54,6 +55,14 @@ class CommandLines(SynchronousTestCase):
         }
 
         check_refusals(self, parse, cases)
+
+
+class Quoting(SynchronousTestCase):
+    def test_places(self) -> None:
+        """A command line is quoted without the places that its output went to."""
+        line = "A-1 --json /somewhere/out.json --runs 5 --directory=/elsewhere --kill leader"
+
+        self.assertEqual(command_of(line.split()), "bin/bench A-1 --runs 5 --kill leader")
 
 
 class Door(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
@@ -15,6 +16,8 @@ from benchmarks.measure import Summary
 from benchmarks.report import Bars, good, ratios, show, to_json
 from benchmarks.run import Killed, Options, Outcome, Pair
 from benchmarks.session import RunResult, Session
+from benchmarks.suite.document import load
+from benchmarks.usage import Memory, Usage
 from benchmarks.verify import Verdict
 
 MACHINE = Machine("Z80", 1, 64, "CP/M 2.2", "3.11.0", (0.5, 0.0, 0.0), "ext4", 0.25, "abc")
@@ -111,6 +114,29 @@ class Reports(SynchronousTestCase):
         self.assertEqual(document["medians"]["writes"]["rate_per_second"], 100)
         self.assertEqual(document["ratios"], {"writes": 0.25, "reads": 0.5})
         self.assertTrue(document["good"])
+
+    def test_document(self) -> None:
+        """JSON is a document of the suite as well, with what processes used and with the peer."""
+        used = Usage({"servers": 0.001}, [Memory("Server0", "servers", 50.0, 60.0, 70.0, 30.0, 40.0)])
+        ours = Outcome(pair(100, 200), replace(VERDICT, problems=["sh1 differs"]), None, {"writes": used})
+        path = Path(self.mktemp())
+
+        path.write_bytes(to_json(session(RunResult(ours, pair(400, 400))), "bin/bench A-1 --ceiling"))
+        found = load(path)
+
+        writes = found.point("shardlb", "writes", "A-1")
+        assert writes is not None
+        self.assertEqual((found.experiment, found.command, found.good), ("A-1", "bin/bench A-1 --ceiling", False))
+        self.assertEqual(writes.samples[0].figures["cpu_servers_us"], 100.0)
+        self.assertEqual(writes.samples[0].memory, used.memory)
+        self.assertEqual(found.ratio(writes, "klein", "rate_per_second"), 0.25)
+
+    def test_usage(self) -> None:
+        """Processor time and memory are shown by role."""
+        used = Usage({"servers": 0.001}, [Memory("Server0", "servers", 50.0, 60.0, 70.0, 30.0, 40.0)])
+        found = session(RunResult(Outcome(pair(1, 1), VERDICT, None, {"writes": used}), None))
+
+        self.assertIn("servers 100 µs, 70 MB", shown(found))
 
 
 class Progress(SynchronousTestCase):
