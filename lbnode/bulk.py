@@ -9,17 +9,16 @@ same lines again with `On-Conflict: ignore` stores the rest.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
-from dbnode.background import in_background
+from dbnode.client import RequestFailed
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import Headers, Response
-from dbnode.wire import Result, Row, Stored, Write
+from dbnode.wire import Row, Stored, Write
 from lbnode import wire
-from lbnode.outcomes import outcome_of, part_failed
+from lbnode.concurrent import in_background
+from lbnode.outcomes import Outcome, part_failed
 from lbnode.router import Router
 from lbnode.routes import Route
 from lbnode.wire.lines import RowLines
@@ -138,26 +137,33 @@ class _Load:
 
     def _send(self, part: _Part) -> None:
         self._under_way += 1
-        write = Write(tuple(part.rows), self._on_conflict)
-        in_background(self._router.change(part.route, write).addBoth(partial(self._sent, part)), "storing lines")
+        _ = in_background(self._store(part), "storing rows that came as lines")
 
-    def _sent(self, part: _Part, result: Result | Failure) -> None:
-        self._under_way -= 1
-        self._rows_ahead -= len(part.rows)
-        self._bytes_ahead -= part.size_bytes
+    async def _store(self, part: _Part) -> None:
         try:
-            outcome = outcome_of(result)
-            if isinstance(outcome, Stored):
-                self.stored += outcome.count
-            elif (failure := part_failed(self.schema, part.route.shard, outcome)) is not None:
-                self.fail(failure)
+            self._note(part, await self._outcome(part))
         except Exception:
             self.fail(ApiError("internal_error", "storing failed here; the log has the details", status=500))
             raise
         finally:
+            self._under_way -= 1
+            self._rows_ahead -= len(part.rows)
+            self._bytes_ahead -= part.size_bytes
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
                 waiting.callback(None)
+
+    async def _outcome(self, part: _Part) -> Outcome:
+        try:
+            return await self._router.change(part.route, Write(tuple(part.rows), self._on_conflict))
+        except RequestFailed as error:
+            return error
+
+    def _note(self, part: _Part, outcome: Outcome) -> None:
+        if isinstance(outcome, Stored):
+            self.stored += outcome.count
+        elif (failure := part_failed(self.schema, part.route.shard, outcome)) is not None:
+            self.fail(failure)
 
     def _next_outcome(self) -> Deferred[None]:
         self._waiting = Deferred()
