@@ -7,6 +7,9 @@ from typing import Any
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IListeningPort
 
+#: What to call a port that listens everywhere.
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+
 
 def url_of(port: IListeningPort, description: str) -> str:
     """Return the URL of a port that was opened from an endpoint's description.
@@ -16,7 +19,7 @@ def url_of(port: IListeningPort, description: str) -> str:
     host: Any = port.getHost()
     if isinstance(host, UNIXAddress):
         return f"--unix-socket {_text(host.name)} http://localhost"
-    name = f"[{host.host}]" if ":" in host.host else host.host
+    name = _ANYWHERE.get(host.host) or (f"[{host.host}]" if ":" in host.host else host.host)
     return f"{'https' if description.startswith('ssl:') else 'http'}://{name}:{host.port}"
 
 

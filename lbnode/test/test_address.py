@@ -27,6 +27,8 @@ class UrlTests(SynchronousTestCase):
         cases: dict[str, Any] = {
             "http://127.0.0.1:5000": (IPv4Address("TCP", "127.0.0.1", 5000), "tcp:5000:interface=127.0.0.1"),
             "https://10.0.0.1:443": (IPv4Address("TCP", "10.0.0.1", 443), "ssl:443:privateKey=key.pem"),
+            "http://127.0.0.1:80": (IPv4Address("TCP", "0.0.0.0", 80), "tcp:80"),
+            "http://[::1]:80": (IPv6Address("TCP", "::", 80), "tcp6:80"),
             "http://[::1]:5000": (IPv6Address("TCP", "::1", 5000), "tcp6:5000:interface=\\:\\:1"),
             "--unix-socket /run/lb http://localhost": (UNIXAddress("/run/lb"), "unix:/run/lb"),
         }
