@@ -6,12 +6,15 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from dbnode.client.home import Home
 from dbnode.wire import Endpoint
 from lbnode.launchers import Launcher, LaunchTimes
 from lbnode.launchers.process import ProcessLauncher
 from lbnode.options import COURSE_NAMES, BalancerOptions
+from lbnode.rebuild import homes_below
 
 
 def launcher_of(
@@ -42,7 +45,8 @@ def _docker(
 ) -> Launcher:
     # Whoever has processes needs none of this, and it takes a third of a second to import.
     from lbnode.launchers.docker import THREADS_MAX, DockerLauncher
-    from lbnode.launchers.docker_containers import Containers, connect_to_engine
+    from lbnode.launchers.docker_client import connect_to_engine
+    from lbnode.launchers.docker_containers import Containers
     from lbnode.launchers.docker_names import DockerSettings
     from lbnode.launchers.docker_network import own_container_id
 
@@ -58,6 +62,21 @@ def _docker(
         lambda: connect_to_engine(os.environ, THREADS_MAX), cluster_id, secret, settings, own_container_id()
     )
     return DockerLauncher(reactor, containers, cluster_id, heartbeat, lambda: datetime.now(UTC).timestamp(), times)
+
+
+def known_homes(options: BalancerOptions, directory: Path) -> dict[str, Home]:
+    """Return what the servers tell of their cluster, to a balancer that lost its catalog; see `launcher_of`.
+
+    Asks the engine while nothing else runs yet. Raises LaunchFailed and lbnode.datadir.DirectoryUnusable.
+    """
+    if options["launcher"] != "docker":
+        return homes_below(directory)
+    from lbnode.launchers.docker_client import connect_to_engine
+    from lbnode.launchers.docker_homes import copy_homes
+
+    with TemporaryDirectory(prefix="shardlb-homes-") as copies:
+        copy_homes(lambda: connect_to_engine(os.environ, 1), options["project"], Path(copies))
+        return homes_below(Path(copies))
 
 
 def others_environment(own: Mapping[str, str]) -> dict[str, str]:

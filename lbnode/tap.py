@@ -27,10 +27,10 @@ from lbnode.fleet import FleetTimes
 from lbnode.follower_process import FollowerProcess
 from lbnode.initialise import InitTimes
 from lbnode.launchers import Launcher
-from lbnode.launching import launcher_of, others_environment
+from lbnode.launching import known_homes, launcher_of, others_environment
 from lbnode.options import BalancerOptions
 from lbnode.process import CannotStart, FrontDoor, OwnProcess, keep_what_is_there, links_name, router_options
-from lbnode.rebuild import homes_below, rebuild
+from lbnode.rebuild import rebuild
 from lbnode.resizing import ResizeTimes
 from lbnode.roles import SERVING
 from lbnode.shared_port import free_port
@@ -81,7 +81,7 @@ class BalancerProcess(OwnProcess):
         first_table = _first_table(options)
         self._data.open(rebuild=options["rebuild"])
         if options["rebuild"]:
-            rebuilt = rebuild(homes_below(self._data.servers))
+            rebuilt = rebuild(known_homes(options, self._data.servers))
             self._data.keep_rebuilt(rebuilt.catalog, rebuilt.secret)
             self._log.warn("the catalog was put together from what the servers know")
         self._tls = tls = self.mutual_tls()

@@ -20,7 +20,8 @@ from twisted.python.threadpool import ThreadPool
 from dbnode.client.control import ControlFailed
 from dbnode.wire import Endpoint, ServerFile
 from lbnode.launchers import LaunchFailed, LaunchTimes, ServerSpec
-from lbnode.launchers.docker_containers import ENGINE_SECONDS, Containers, EngineUnreachable
+from lbnode.launchers.docker_client import ENGINE_SECONDS, EngineUnreachable
+from lbnode.launchers.docker_containers import Containers
 from lbnode.launchers.docker_exits import ContainerExits
 from lbnode.launchers.docker_names import home_name
 

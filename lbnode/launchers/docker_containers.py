@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import docker
 import msgspec
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import ImageNotFound, NotFound
 from docker.types import LogConfig
-from requests.exceptions import RequestException
 
 from dbnode.wire import Endpoint, ServerFile
 from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
 from lbnode.launchers.certify import certify
 from lbnode.launchers.docker_archive import archive_of, has_file, only_file
+from lbnode.launchers.docker_client import asking
+from lbnode.launchers.docker_homes import check_project
 from lbnode.launchers.docker_names import (
     DATA,
     HTTP_PORT,
@@ -45,8 +44,6 @@ from lbnode.launchers.docker_names import (
 from lbnode.launchers.docker_network import ready_network
 from raftlog.tls.name import authorities, process_file
 
-#: How long the engine may take to answer; it starts containers one after the other.
-ENGINE_SECONDS = 30
 #: Processes in one container: a server with a private PostgreSQL needs some dozens.
 _PROCESSES_MAX = 512
 #: What the engine keeps of what a server says.
@@ -54,10 +51,6 @@ _LOG = {"max-size": "10m", "max-file": "3"}
 _LOG_LINES = 12
 #: Names under which others in the network can find a server by itself.
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
-
-
-class EngineUnreachable(LaunchFailed):
-    """The engine does not answer; whether anything was done is unknown."""
 
 
 class Containers:
@@ -87,13 +80,14 @@ class Containers:
 
     def open(self) -> None:
         """Find the engine, the image and the network, which is made if need be."""
-        with _asking():
+        with asking():
             self._client = self._connect()
             try:
                 image = self._client.images.get(self._settings.image)
             except ImageNotFound:
                 text = f"the engine has no image {self._settings.image}: build it (make build), or name another"
                 raise LaunchFailed(text) from None
+            check_project(self._client, self._cluster_id, self._settings.project)
             network_id = ready_network(self._client, self._cluster_id, self._settings, self._own_container)
             recipe = msgspec.json.encode([image.id, network_id, self._settings])
             self._recipe = hashlib.sha256(recipe).hexdigest()[:16]
@@ -106,7 +100,7 @@ class Containers:
     def deaths(self, since: int) -> Any:
         """Return the stream of the engine's events about containers of this cluster that died; it can be closed."""
         labels = [f"{name}={value}" for name, value in self._labels.items()]
-        with _asking():
+        with asking():
             return self._client.events(
                 since=since, decode=True, filters={"type": "container", "event": "die", "label": labels}
             )
@@ -119,7 +113,7 @@ class Containers:
         `pid` is the number that the host has for its first process, `started_at` counts microseconds. The host of its
         addresses is "" while the container is cut off from the network.
         """
-        with _asking():
+        with asking():
             container = self._container(home)
             if container is None or not container.attrs["State"]["Running"]:
                 return None
@@ -128,13 +122,13 @@ class Containers:
 
     def runs(self, home: str) -> bool:
         """Tell whether a home's container runs, whatever the server in it does."""
-        with _asking():
+        with asking():
             container = self._container(home)
             return container is not None and bool(container.attrs["State"]["Running"])
 
     def log_end(self, home: str) -> str:
         """Return the last lines that a server said."""
-        with _asking():
+        with asking():
             container = self._container(home)
             said = container.logs(tail=_LOG_LINES).decode("utf-8", "replace") if container is not None else ""
             return said or "(it said nothing)"
@@ -190,7 +184,7 @@ class Containers:
 
     def start(self, spec: ServerSpec) -> None:
         """Make a home's container run, unless it does. Raises LostHome before anything is started."""
-        with _asking():
+        with asking():
             container, is_new = self._ready_container(spec)
             if spec.incarnation and not self._holds(container, spec.incarnation):
                 if is_new:
@@ -258,14 +252,14 @@ class Containers:
 
     def stop(self, home: str, patience_seconds: int) -> None:
         """Stop what runs on a home, by force when patience ends."""
-        with _asking():
+        with asking():
             container = self._container(home)
             if container is not None:
                 _stop(container, patience_seconds)
 
     def destroy(self, home: str, patience_seconds: int) -> None:
         """Stop what runs on a home and remove its container and volume."""
-        with _asking():
+        with asking():
             container, volume = self._container(home), self._volume(home)
             if container is not None:
                 _stop(container, patience_seconds)
@@ -307,19 +301,3 @@ def _confinement(settings: DockerSettings) -> dict[str, Any]:
     if settings.cpus is not None:
         confined["nano_cpus"] = round(settings.cpus * 1_000_000_000)
     return confined
-
-
-def connect_to_engine(environment: Mapping[str, str], connections: int) -> Any:
-    """Return a client of the engine that the environment names (DOCKER_HOST), by default the local one."""
-    return docker.from_env(timeout=ENGINE_SECONDS, max_pool_size=connections, environment=dict(environment))
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    """Tell in our own words what goes wrong with the engine."""
-    try:
-        yield
-    except APIError as error:
-        raise LaunchFailed(f"the engine refused: {error.explanation or error}") from error
-    except (DockerException, RequestException) as error:
-        raise EngineUnreachable(f"the Docker engine cannot be reached: {error}") from error

@@ -137,6 +137,11 @@ class FakeVolumes:
             raise NotFound(f"no volume {name}")
         return self._engine.volumes[name]
 
+    def list(self, filters: dict[str, Any]) -> list[FakeVolume]:
+        """Return the volumes with these labels."""
+        self._engine.ask()
+        return [volume for volume in self._engine.volumes.values() if _labelled(volume.attrs["Labels"], filters)]
+
     def create(self, name: str, labels: dict[str, str]) -> FakeVolume:
         """Make a volume."""
         self._engine.ask()
@@ -254,6 +259,13 @@ class FakeContainer:
                 self._volume.entries[entry.name] = entry
 
 
+def _labelled(labels: dict[str, str], filters: dict[str, Any]) -> bool:
+    """Tell whether a thing has all labels of a filter, each `name` or `name=value`."""
+    return all(
+        label in labels or label in (f"{name}={value}" for name, value in labels.items()) for label in filters["label"]
+    )
+
+
 class FakeContainers:
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
@@ -273,3 +285,8 @@ class FakeContainers:
         made |= {"image": image, "command": command}
         container = self._engine.containers[name] = FakeContainer(self._engine, name, made)
         return container
+
+    def list(self, all: bool, filters: dict[str, Any]) -> list[FakeContainer]:
+        """Return the containers with these labels, whether they run or not."""
+        self._engine.ask()
+        return [one for one in self._engine.containers.values() if _labelled(one.labels, filters)]

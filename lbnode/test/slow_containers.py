@@ -13,7 +13,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from dbnode.client.control import Control
 from lbnode.launchers import Launcher, LaunchFailed, LaunchTimes, LostHome, ServerSpec
 from lbnode.launchers.docker import THREADS_MAX, DockerLauncher
-from lbnode.launchers.docker_containers import Containers, EngineUnreachable, connect_to_engine
+from lbnode.launchers.docker_client import EngineUnreachable, connect_to_engine
+from lbnode.launchers.docker_containers import Containers
 from lbnode.launchers.docker_names import DockerSettings, home_name
 from lbnode.test.containers import PROJECT, SERVER_IMAGE, built_images, container_of, docker, inspect
 from lbnode.test.launcher_contract import SPEC, LauncherContract

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from typing import Any
 
@@ -104,6 +105,25 @@ class ContainersHealingTests(UnderWritesCase):
         await self.signal(signal.SIGTERM)
         self.assertEqual(await docker("ps", "--quiet", "--filter", self.ours), "")
         self.assertGreater(len(await everything(self.ours)), 3)
+
+    async def test_balancer_without_its_disk(self) -> None:
+        """Everything of the balancer's is deleted; --rebuild takes the containers up again, with every row."""
+        await self.begin()
+        await self.until_whole()
+        await self.stop_writing()
+        before = await self.containers()
+        await self.signal(signal.SIGKILL)
+        shutil.rmtree(self.data)
+
+        refused = self.start()
+        await refused.ended
+        self.start("--rebuild")
+        await self.until_ready()
+        await self.until_whole()
+
+        self.assertIn(b"--rebuild", refused.output)
+        self.assertEqual(await self.containers(), before)
+        await self.check_rows()
 
     async def test_without_an_engine(self) -> None:
         """It does not begin, in one line, and nothing is made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,7 +13,9 @@ from dbnode.client.control import ControlFailed
 from dbnode.wire import Endpoint
 from lbnode.launchers import Launcher, LaunchFailed, LaunchTimes, LostHome, ServerSpec
 from lbnode.launchers.docker import DockerLauncher
-from lbnode.launchers.docker_containers import Containers, EngineUnreachable
+from lbnode.launchers.docker_client import EngineUnreachable
+from lbnode.launchers.docker_containers import Containers
+from lbnode.launchers.docker_homes import copy_homes
 from lbnode.launchers.docker_names import LABEL_CLUSTER, LABEL_PROJECT, USER_ID, DockerSettings, home_name
 from lbnode.launchers.docker_network import own_container_id
 from lbnode.test.fake_engine import FakeContainer, FakeEngine, FakeNetwork, FakeVolume
@@ -249,6 +252,41 @@ class EngineTests(DockerLauncherCase):
 
         with self.assertRaisesRegex(LaunchFailed, "network shardlb-c1 that is not of this cluster"):
             await self.with_settings(DockerSettings()).open()
+
+    async def test_servers_of_a_cluster_whose_catalog_is_gone(self) -> None:
+        """A new cluster does not begin over them; beside servers of its own they do not matter."""
+        await self.launcher.start(SPEC)
+        other = Containers(self.engine.client, "c2", SECRET, DockerSettings(), None)
+
+        error = self.assertRaises(LaunchFailed, other.open)
+        self.assertIn("from cluster c1", str(error))
+        self.assertNotIn("shardlb-c2", self.engine.networks)
+        Containers(self.engine.client, "c2", SECRET, DockerSettings(project="two"), None).open()
+        await self.with_settings(DockerSettings()).open()
+
+    async def test_homes_are_copied(self) -> None:
+        """What servers tell of their cluster can be read; one that died or was never told anything is among them."""
+        await self.launcher.start(SPEC)
+        await self.launcher.start(ServerSpec("Server1", "Server1", "c1"))
+        self.container.die()
+        self.volume.files["/data/config.json"] = b"told"
+
+        copied = self.copies()
+
+        config, identity, secret = "config.json", "identity.json", "secret"
+        self.assertEqual(set(copied["c1 Server0"]), {config, identity, secret})
+        self.assertEqual(set(copied["c1 Server1"]), {identity, secret})
+        self.assertEqual(copied["c1 Server0"][secret], (SECRET + b"\n", 0o600))
+
+    def copies(self) -> dict[str, dict[str, tuple[bytes, int]]]:
+        """Return the files that are copied for each home, each with its mode."""
+        target = Path(self.mktemp())
+        target.mkdir()
+        copy_homes(self.engine.client, "shardlb", target)
+        return {
+            home.name: {file.name: (file.read_bytes(), file.stat().st_mode & 0o777) for file in home.iterdir()}
+            for home in target.iterdir()
+        }
 
     async def test_while_the_engine_is_away(self) -> None:
         """Servers that were seen running are taken to run; of others nothing can be said; nothing can be changed."""
