@@ -172,13 +172,14 @@ class BalancerOptions(usage.Options):
             variable = next((variable for variable in variables if environment.get(variable)), None)
             if variable is not None:
                 self[name] = _converted(variable, environment[variable], convert)
+        # What an image or a service manager says to all alike is not held against a process that has no use for it.
+        self._before = dict(self)
 
     def postOptions(self) -> None:
         """Refuse what does not go together."""
         if self["server-number"] is not None and self["auto-init"] != "default":
             raise usage.UsageError("--server-number is for --auto-init default; an /init says N itself")
-        defaults = {name: default for name, _, default, _, _ in _PARAMETERS}
-        roles.check(self, {**dict.fromkeys(_FLAGS, 0), **defaults})
+        roles.check(self, self._before)
         try:
             self.limits.check()
         except ValueError as error:

@@ -70,7 +70,7 @@ def _balancer(url: str) -> Endpoint:
 
 
 def check(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse options that are for processes of another kind; raises UsageError."""
+    """Refuse options for processes of another kind that are not as their `defaults`; raises UsageError."""
     if options["follow"] is None:
         _refuse(options, defaults, _FOLLOWERS_OWN, "is for followers (--follow)")
         return

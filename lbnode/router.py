@@ -10,7 +10,7 @@ The router learns from the controller where everything is (`configure`) and find
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -125,7 +125,8 @@ class Router(Service):
         """Return a page of rows low..high of one shard; fails with ApiError `no_quorum` or `overloaded` (503)."""
         self._read_count += 1
         servers = self._suspects.order(route.ring.order(self._read_count))
-        return self.read_from(servers, route, low, high, limit, consistency, self.options.deadline_seconds, as_lines)
+        deadline_seconds = self.options.deadline_seconds
+        return self._read(servers, route, low, high, limit, consistency, deadline_seconds, as_lines, self._readers_now)
 
     def read_from(
         self,
@@ -136,9 +137,22 @@ class Router(Service):
         limit: int,
         consistency: int,
         timeout_seconds: float,
-        as_lines: bool = False,
     ) -> Deferred[Rows]:
-        """Return a page as `read` does, but from these servers in this order."""
+        """Return a page as `read` does, but from these servers in this order and from no others."""
+        return self._read(servers, route, low, high, limit, consistency, timeout_seconds, False, None)
+
+    def _read(
+        self,
+        servers: tuple[str, ...],
+        route: Route,
+        low: int,
+        high: int,
+        limit: int,
+        consistency: int,
+        timeout_seconds: float,
+        as_lines: bool,
+        later: Callable[[int], Sequence[str]] | None,
+    ) -> Deferred[Rows]:
         if self.reads_waiting >= self.options.reads_waiting_max:
             refused = Unavailable(OVERLOADED, f"{self.reads_waiting} reads wait already")
             return fail(read_failed(route.shard, refused))
@@ -153,8 +167,14 @@ class Router(Service):
             limit=limit,
             bytes_max=self.options.page_bytes,
             as_lines=as_lines,
+            later=later,
         )
         return page.addCallbacks(self._read_done, self._read_failed, errbackArgs=(route,))
+
+    def _readers_now(self, group_id: int) -> tuple[str, ...]:
+        """Return whom to read a group from by the layout as it is now; nobody if the group is gone."""
+        route = self._by_group.get(group_id)
+        return () if route is None else self._suspects.order(route.ring.order(self._read_count))
 
     def stopService(self) -> None:
         """Give up what waits."""

@@ -66,13 +66,15 @@ class ReadChannel:
         limit: int = 0,
         bytes_max: int = 1 << 20,
         as_lines: bool = False,
+        later: Callable[[int], Sequence[str]] | None = None,
     ) -> Deferred[Rows]:
         """Return the first page of rows low..high (inclusive); `servers` are asked in this order, round and round.
 
-        Fails with Unavailable at the deadline. Cancelling drops only the waiter.
+        After each round in vain `later` says for the group whom to ask from then on: replicas move. Fails with
+        Unavailable at the deadline. Cancelling drops only the waiter.
         """
         wanted = (group_id, low, high, limit, bytes_max, consistency, as_lines)
-        attempts = _Attempts(self, list(servers), wanted, self._clock.seconds() + timeout_seconds)
+        attempts = _Attempts(self, list(servers), wanted, self._clock.seconds() + timeout_seconds, later)
         attempts.next()
         return attempts.rows
 
@@ -146,7 +148,7 @@ class ReadChannel:
 
     def pause(self, attempts: _Attempts) -> None:
         """Try again soon."""
-        self._clock.callLater(self._rng.uniform(PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX), attempts.next)
+        self._clock.callLater(self._rng.uniform(PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX), attempts.next_round)
 
     def _sweep(self) -> None:
         """Have those who have waited too long ask a second server, as many as may."""
@@ -183,6 +185,7 @@ class _Attempts:
     __slots__ = (
         "_asked",
         "_channel",
+        "_later",
         "_tried",
         "deadline_seconds",
         "last_refusal",
@@ -192,8 +195,16 @@ class _Attempts:
         "wanted",
     )
 
-    def __init__(self, channel: ReadChannel, servers: list[str], wanted: _Wanted, deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        channel: ReadChannel,
+        servers: list[str],
+        wanted: _Wanted,
+        deadline_seconds: float,
+        later: Callable[[int], Sequence[str]] | None,
+    ) -> None:
         self._channel = channel
+        self._later = later
         self._tried = 0
         #: How many servers have been asked and not answered yet, and who was last.
         self._asked = 0
@@ -215,6 +226,13 @@ class _Attempts:
         """Make the next attempt, unless nobody waits any more."""
         if not self.rows.called:
             self._channel.attempt(self)
+
+    def next_round(self) -> None:
+        """Begin another round, among those who have the group by now."""
+        if self._later is not None and not self.rows.called:
+            self._tried = 0
+            self.servers = list(self._later(self.wanted[0]))
+        self.next()
 
     def answered(self, reply: Reply, server: str) -> None:
         """Take the rows, or go on."""

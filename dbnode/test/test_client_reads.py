@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import ReadChannel, Unavailable
 from dbnode.test.client_rig import GROUP, SERVERS, ClientRig
-from dbnode.wire import LINEARIZABLE, STALE, UNAVAILABLE, Read, Reply, Rows
+from dbnode.wire import LINEARIZABLE, NO_REPLICA, STALE, UNAVAILABLE, Read, Reply, Rows
 
 
 def rows(item: Read) -> Reply:
@@ -76,6 +76,23 @@ class ReadTests(SynchronousTestCase):
 
         self.assertIn("unavailable here", self.failureResultOf(reply, Unavailable).value.text)
         self.assertTrue(15 <= len(self.a.requests) <= 50, len(self.a.requests))
+
+    def test_servers_of_later_rounds(self) -> None:
+        """When all were asked in vain, those are asked who have the group by then."""
+        self.a.refuse(NO_REPLICA)
+        self.b.refuse(NO_REPLICA)
+        asked_about: list[int] = []
+
+        def later(group_id: int) -> tuple[str, ...]:
+            asked_about.append(group_id)
+            return ("A", "C") if len(asked_about) > 1 else ("B",)
+
+        reply = self.reads.read(GROUP, ("A",), 1, 2, timeout_seconds=10, later=later)
+        self.rig.run(0.3)
+
+        self.assertEqual(self.successResultOf(reply).data, b"1,2")
+        self.assertEqual(asked_about, [GROUP, GROUP])
+        self.assertEqual([len(server.requests) for server in (self.a, self.b, self.c)], [2, 1, 1])
 
     def test_no_servers_at_all(self) -> None:
         """A group without a replica anywhere is unavailable at once."""

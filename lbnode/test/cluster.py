@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 CLUSTER_ID = "c1"
 _NAME = "balancer-1"
-_SECRET = b"secret"
+SECRET = b"secret"
 
 
 class Cluster:
@@ -50,7 +50,7 @@ class Cluster:
             links_of=self._links_of,
             launcher=self.launcher,
             control=MemoryControl(self.launcher),
-            secret=_SECRET,
+            secret=SECRET,
             fatal=self.fatal.append,
             settings=BalancerSettings(router or RouterOptions(), InitTimes(), ResizeTimes(), rows_max=100_000),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from treq.client import HTTPClient
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import LoopingCall
 from twisted.web.http_headers import Headers
@@ -51,6 +51,9 @@ class MemorySource:
             return await self.feeds[balancer].next(question)
         except ApiError as error:
             raise ControlFailed(error.code, error.text, error.status) from error
+        except CancelledError:
+            # To HTTP's client it is all the same whether its time was over or nobody wants the answer any more.
+            raise ControlFailed("unreachable", "no answer in time") from None
 
 
 @implementer(IAgent)
@@ -76,9 +79,9 @@ class CutAgent:
 
 
 class FollowedCluster(Cluster):
-    """A cluster whose clients go to a follower of the balancer at `balancer`."""
+    """A cluster, and a follower of its balancer, which it reaches from the start only if it is `connected`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, connected: bool = True) -> None:
         super().__init__(directory)
         self.address = Endpoint("10.0.0.1", 5000)
         self.source = MemorySource({self.address: self.balancer.feed})
@@ -97,12 +100,19 @@ class FollowedCluster(Cluster):
             links_of=self._follower_links_of,
             settings=FollowerSettings(RouterOptions(), rows_max=100_000, forward_seconds=600.0, follow=FollowTimes()),
         )
+        if not connected:
+            self.cut_off()
         self.follower.start()
 
     def cut_off(self) -> None:
         """Let the follower lose its balancer."""
         self.source.gone.add(self.address)
         self.agent.cut = True
+
+    def reconnect(self) -> None:
+        """Let the follower reach its balancer again."""
+        self.source.gone.clear()
+        self.agent.cut = False
 
     def follower_site(self) -> JsonSite:
         """Return the follower's site."""

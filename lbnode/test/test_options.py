@@ -160,6 +160,12 @@ class FollowerTests(SynchronousTestCase):
             error = self.assertRaises(usage.UsageError, BalancerOptions({}).parseOptions, arguments)
             self.assertIn(f"{arguments[0]} is for followers", str(error))
 
+    def test_an_environment_for_all(self) -> None:
+        """An environment may tell more than a follower has use for: the same image can be anything."""
+        options = self.parsed(SHARDLB_FOLLOW="http://a:1", SHARDLB_DATA_DIR="/data", SHARDLB_LAUNCHER="docker")
+
+        self.assertEqual(options["follow"], (Endpoint("a", 1),))
+
     def test_numbers_of_workers(self) -> None:
         """None or some, but not any number."""
         for text in ("-1", "257", "two", "1.5"):

@@ -76,6 +76,19 @@ class Reads(RouterCase):
         for page in pages:
             self.assertEqual(self.successResultOf(page).count, 0)
 
+    def test_replicas_that_moved(self) -> None:
+        """A read that waits goes where the replicas are by a newer layout; of a shard that is gone nobody waits."""
+        self.shards.gone = set(SERVERS)
+        pages = [self.read(7), self.read(17)]
+        self.pass_time(0.5)
+
+        moved = layout(10, 10, servers=("Server3", "Server4", "Server5"))
+        self.router.configure(dataclasses.replace(moved, shards=moved.shards[:1]))
+        self.pass_time(0.1)
+
+        self.assertEqual(self.successResultOf(pages[0]).count, 0)
+        self.assertEqual(self.failureResultOf(pages[1], ApiError).value.code, "no_quorum")
+
     def test_replica_that_is_silent_costs_one_attempt(self) -> None:
         """After one read waited for a silent server in vain, the next ones ask it last, until it may be well again."""
         self.shards.silent = {"Server1"}
