@@ -97,6 +97,10 @@ class Follower:
         self.router.startService()
         self.following.startService()
 
+    async def informed(self, timeout_seconds: float) -> None:
+        """Return as soon as there is a catalog, or after the timeout."""
+        await self.following.informed(timeout_seconds)
+
     async def stop(self) -> None:
         """Give up what waits and close the connections."""
         await maybeDeferred(self.following.stopService)
@@ -166,13 +170,20 @@ class FollowerRequests:
 
     async def readyz(self, headers: Headers, body: bytes) -> Response:
         """Say whether every shard can serve, and whether a balancer is there."""
-        return json_response({**overview.readiness(await self._state()), "follower": self._self()})
+        state = await self._state()
+        try:
+            return json_response({**overview.readiness(state), "follower": self._self()})
+        except ApiError as error:
+            error.extra["follower"] = self._self()
+            raise
 
     async def _state(self) -> ClusterState:
         """Return the catalog's cluster as its servers describe it; raises ApiError `no_catalog` (503)."""
         catalog = self._following.catalog
         if catalog is None:
-            raise _no_catalog(self._following)
+            error = _no_catalog(self._following)
+            error.extra["follower"] = self._self()
+            raise error
         statuses = await self._watch.ask(_STATUS_SECONDS)
         servers = {
             home: ServerState(

@@ -30,6 +30,9 @@ from raftlog.link.links import Links
 #: A balancer's own deadline comes first, and its answer says what has become of the request.
 _FORWARD_GRACE_SECONDS = 5.0
 
+#: How long clients are kept away from a follower that has no catalog yet; then they are told so.
+_PATIENCE_SECONDS = 2.0
+
 
 class FollowerProcess(OwnProcess):
     """A follower as a process of its own."""
@@ -45,8 +48,10 @@ class FollowerProcess(OwnProcess):
             self._input.watch()
         self._follower = follower = self._put_together(_secret(Path(options["secret-file"])))
         self._door = FrontDoor(self._reactor, follower.app, options)
-        url = await self._door.open(options["port"], shared=options["share-port"])
         follower.start()
+        # Whoever shares the port serves all who come until this one can.
+        await follower.informed(_PATIENCE_SECONDS)
+        url = await self._door.open(options["port"], shared=options["share-port"])
         keep_what_is_there()
         self._log.info("serving at {url}", url=url)
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -87,6 +88,7 @@ class Following(Service):
         self._failures = 0
         self._running: Deferred[None] | None = None
         self._lost_at: float | None = None
+        self._first: list[Deferred[None]] = []
         #: The newest catalog that was told, None before the first.
         self.catalog: Catalog | None = None
         #: The balancer that answered last, None since one failed; and why none answers.
@@ -111,6 +113,14 @@ class Following(Service):
         if running is not None:
             running.cancel()
         return running
+
+    async def informed(self, timeout_seconds: float) -> None:
+        """Return as soon as there is a catalog, or after the timeout."""
+        if self.catalog is None:
+            first: Deferred[None] = Deferred()
+            self._first.append(first)
+            with suppress(TimeoutError):
+                await first.addTimeout(timeout_seconds, self._clock)
 
     async def _follow(self) -> None:
         while self.running:
@@ -146,6 +156,9 @@ class Following(Service):
         self.catalog = catalog
         with self._log.failuresHandled("taking a catalog over failed"):
             self._took(catalog)
+        first, self._first = self._first, []
+        for waiter in first:
+            waiter.callback(None)
         return True
 
     def _found(self, balancer: Endpoint) -> None:

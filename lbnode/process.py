@@ -66,6 +66,10 @@ _REASONS = (
 )
 
 
+#: What is wrong with a description that is of no endpoint.
+NO_ENDPOINT = (ValueError, OverflowError, OSError, SSL.Error)
+
+
 class OwnProcess(Service):
     """A process of its own: what keeps it from starting, or from going on, ends it with a message."""
 
@@ -151,7 +155,7 @@ class FrontDoor:
         reactor = SharingReactor(self._reactor) if shared else self._reactor
         try:
             port: IListeningPort = await serverFromString(reactor, description).listen(self._site)
-        except (ValueError, OverflowError, AttributeError, OSError, SSL.Error) as error:
+        except NO_ENDPOINT as error:
             raise CannotStart(f"--port {description} is no endpoint to listen at: {error}") from error
         self._port = port
         return url_of(port, description)

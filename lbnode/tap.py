@@ -29,11 +29,19 @@ from lbnode.initialise import InitTimes
 from lbnode.launchers import Launcher
 from lbnode.launching import known_homes, launcher_of, others_environment
 from lbnode.options import BalancerOptions
-from lbnode.process import CannotStart, FrontDoor, OwnProcess, keep_what_is_there, links_name, router_options
+from lbnode.process import (
+    NO_ENDPOINT,
+    CannotStart,
+    FrontDoor,
+    OwnProcess,
+    keep_what_is_there,
+    links_name,
+    router_options,
+)
 from lbnode.rebuild import rebuild
 from lbnode.resizing import ResizeTimes
 from lbnode.roles import SERVING
-from lbnode.shared_port import free_port
+from lbnode.shared_port import until_free
 from lbnode.upkeep import UpkeepTimes
 from lbnode.wire import InitLimits, InitRequest, parse_init
 from lbnode.workers import Workers, WorkerTimes
@@ -111,12 +119,12 @@ class BalancerProcess(OwnProcess):
         if not options["workers"]:
             return await door.open(options["port"])
         try:
-            public = await free_port(self._reactor, options["port"])
-        except (ValueError, OverflowError) as error:
+            url = await until_free(self._reactor, options["port"])
+        except NO_ENDPOINT as error:
             raise CannotStart(f"--port {options['port']} with --workers: {error}") from error
         private_url = await door.open(_PRIVATE)
         self._log.info("workers follow {url}", url=private_url)
-        arguments = ["--follow", private_url, "--secret-file", str(self._data.secret_file), "--port", public.endpoint]
+        arguments = ["--follow", private_url, "--secret-file", str(self._data.secret_file), "--port", options["port"]]
         arguments += ["--share-port", "--stop-on-eof"]
         for name in SERVING:
             if options[name] is not None:
@@ -131,7 +139,7 @@ class BalancerProcess(OwnProcess):
             WorkerTimes(),
         )
         self._workers.startService()
-        return public.url
+        return url
 
     def _agent(self) -> Agent:
         policy = BrowserLikePolicyForHTTPS() if self._tls is None else ServersOnly(self._tls)

@@ -137,13 +137,18 @@ class FollowingTests(SynchronousTestCase):
         """Whoever follows may be there before those whom it follows."""
         self.source.gone = {ONE, TWO}
         self.start()
+        impatient, patient = [Deferred.fromCoroutine(self.following.informed(seconds)) for seconds in (5, 60)]
         self.pass_time(20)
         self.assertIsNone(self.following.catalog)
+        self.successResultOf(impatient)
+        self.assertNoResult(patient)
 
         self.source.gone = set()
         self.pass_time(2.1)
 
         self.assertEqual(self.taken, [1])
+        self.successResultOf(patient)
+        self.successResultOf(Deferred.fromCoroutine(self.following.informed(5)))
 
     def test_stopping(self) -> None:
         """A follower that stops asks nobody any more."""

@@ -1,0 +1,67 @@
+"""A worker as a real process: what it serves, and that it knows what it promised for another."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from twisted.internet.error import ConnectError
+from twisted.internet.task import deferLater
+
+from lbnode.launchers.processes import Process, with_argument
+from lbnode.test.test_tap import BalancerProcessCase
+
+
+class WorkerCase(BalancerProcessCase):
+    async def end_all(self) -> None:
+        """Leave nothing running, workers included."""
+        await super().end_all()
+        for worker in self.workers():
+            worker.send_signal(signal.SIGKILL)
+
+    def workers(self) -> list[Process]:
+        """Return the workers of the balancer, in any order."""
+        return with_argument("--secret-file", str(self.data / "secret"))
+
+    async def answering(self, least: int) -> set[int]:
+        """Ask again and again until so many processes have answered; return their ids."""
+        pids: set[int] = set()
+        while len(pids) < least:
+            pids.add((await self.ask("GET", "/status"))[1]["follower"]["pid"])
+        return pids
+
+    async def until(self, condition: Any) -> None:
+        """Wait until something is so."""
+        while not condition():
+            await deferLater(self.reactor, 0.05)
+
+    async def until_it_answers(self) -> None:
+        """Wait until somebody listens."""
+        while True:
+            try:
+                await self.answering(2)
+                return
+            except ConnectError:
+                await deferLater(self.reactor, 0.05)
+
+    async def serving(self, *arguments: str) -> None:
+        """Start a balancer with two workers, and wait until both answer."""
+        self.start("--workers", "2", *arguments)
+        await self.until_ready()
+        await self.until(lambda: len(self.workers()) == 2)
+        await self.answering(2)
+
+
+class WorkerTests(WorkerCase):
+    async def test_a_table_made_through_a_worker(self) -> None:
+        """What changes the cluster goes to the balancer, and all workers know the result when it is answered."""
+        self.start("--workers", "2")
+        await self.until(lambda: len(self.workers()) == 2)
+        await self.until_it_answers()
+        table = {"N": 1, "schema": {"columns": ["Id"], "dtypes": ["Number"]}, "replicas": 1}
+        shards = [{"Id_low": 0, "Shard_id": "sh1", "Shard_size": 10}]
+
+        self.assertEqual((await self.ask("POST", "/init", {**table, "shards": shards}))[0], 200)
+
+        for id_ in range(10):
+            self.assertEqual((await self.ask("POST", "/write", {"data": [{"Id": id_}]}))[0], 200)
