@@ -84,6 +84,14 @@ def _tls_dir(text: str) -> str:
     return text if text == OFF else str(Path(text).absolute())
 
 
+def _storage_in(path: str) -> str:
+    """Return the storage that a file names."""
+    try:
+        return storage_from_text(Path(path).read_text().strip())
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+
+
 def _schema(text: str) -> Schema:
     try:
         return schema_from_json(json.loads(text))
@@ -109,6 +117,7 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
         "What a new server keeps its shards in: sqlite (the default), postgres (of its own), or a DSN postgresql://...",
         storage_from_text,
     ),
+    ("storage-file", None, None, "A file with what --storage would say: a DSN with a password", _storage_in),
     ("postgres-programs", None, None, "Folder of PostgreSQL's programs; looked for unless given", str),
     ("deadline", None, 10.0, "Seconds that a request may take", _seconds),
     ("body-bytes-max", None, Limits().body_bytes_max, "Longest request body, in bytes", _body_bytes),
@@ -170,7 +179,7 @@ class ServerOptions(usage.Options):
             http=http,
             link=self["link"],
             schema=self["schema"],
-            storage=self["storage"],
+            storage=self["storage"] or self["storage-file"],
             postgres_programs=Path(programs).absolute() if programs else None,
             deadline_seconds=self["deadline"],
             limits=self._limits,

@@ -11,7 +11,7 @@ from typing import Any
 
 from dbnode.client.home import Home
 from dbnode.wire import Endpoint
-from lbnode.launchers import Launcher, LaunchTimes
+from lbnode.launchers import Launcher, LaunchTimes, ServerStorage
 from lbnode.launchers.process import ProcessLauncher
 from lbnode.options import COURSE_NAMES, BalancerOptions
 from lbnode.rebuild import homes_below
@@ -31,7 +31,16 @@ def launcher_of(
         return _docker(reactor, options, cluster_id, secret, heartbeat, times)
     environment = others_environment(os.environ)
     return ProcessLauncher(
-        reactor, reactor, reactor, directory, secret, heartbeat, environment, times, options["tls-dir"]
+        reactor,
+        reactor,
+        reactor,
+        directory,
+        secret,
+        heartbeat,
+        environment,
+        times,
+        options["tls-dir"],
+        ServerStorage(options["storage"], options["postgres-programs"]),
     )
 
 
@@ -57,6 +66,7 @@ def _docker(
         memory_bytes=options["server-memory"],
         cpus=options["server-cpus"],
         tls_dir=str(options["tls-dir"] or ""),
+        storage=options["storage"],
     )
     containers = Containers(
         lambda: connect_to_engine(os.environ, THREADS_MAX), cluster_id, secret, settings, own_container_id()

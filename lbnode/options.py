@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.python import usage
 
+from dbnode.client.storage import storage_from_text
 from dbnode.jsonhttp import RECEIVING, Limits
 from dbnode.wire import BODY_BYTES_LIMIT
 from lbnode import roles
@@ -24,6 +25,7 @@ COURSE_NAMES: dict[str, tuple[str, ...]] = {
     "network": ("NETWORK_MODE",),
     "slots": ("NUM_SLOTS", "HASH_MODULO"),
     "virtual-servers": ("NUM_VIRT_SERV",),
+    "storage": ("DATABASE_URL",),
 }
 
 
@@ -53,6 +55,10 @@ def _seconds(text: str) -> float:
 
 def _absolute(text: str) -> Path:
     return Path(text).absolute()
+
+
+def _folder(text: str) -> str:
+    return str(_absolute(text))
 
 
 def _launcher(text: str) -> str:
@@ -133,6 +139,14 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
     ("project", None, "shardlb", "Containers: a label for all that is made, to find it by", str),
     ("server-memory", None, None, "Containers: most memory of each, as 512m or 2g", _memory_bytes),
     ("server-cpus", None, None, "Containers: most processors of each, as 0.5", _processors),
+    (
+        "storage",
+        None,
+        None,
+        "Where new servers keep shards: sqlite (their default), postgres (of their own), or a DSN postgresql://...",
+        storage_from_text,
+    ),
+    ("postgres-programs", None, "", "Processes: folder of PostgreSQL's programs, unless they are found", _folder),
     ("slots", None, SLOTS, "Slots of each shard's ring of readers", _positive),
     ("virtual-servers", None, VIRTUAL_SERVERS, "Places of each server on a ring", _positive),
     ("deadline", None, 10.0, "Seconds for which a request is held while its shard cannot serve it", _seconds),

@@ -35,6 +35,8 @@ _BALANCERS_OWN = (
     "rebuild",
     "auto-init",
     "launcher",
+    "storage",
+    "postgres-programs",
     "start-deadline",
     "heartbeat-interval",
     "heartbeat-deadline",

@@ -79,6 +79,15 @@ class OptionsTests(SynchronousTestCase):
         """A socket of the file system is refused: what goes into the directory of servers is host and port."""
         self.assertRaises(UsageError, settings, "--link", "unix:/run/link")
 
+    def test_storage_in_a_file(self) -> None:
+        """A DSN with a password need not be seen on the command line; what is given there wins."""
+        path = Path(self.mktemp())
+        path.write_text("postgresql://me:secret@db/x\n")
+
+        self.assertEqual(settings("--storage-file", str(path)).storage, "postgresql://me:secret@db/x")
+        self.assertEqual(settings("--storage-file", str(path), "--storage", "sqlite").storage, "sqlite")
+        self.assertRaises(UsageError, settings, "--storage-file", "/nowhere/at/all")
+
     def test_ports_are_endpoints_on_the_loopback(self) -> None:
         """A bare number is a port of this machine; anything else is an endpoint as it stands."""
         self.assertEqual(settings("--http", "5000").http, "tcp:5000:interface=127.0.0.1")

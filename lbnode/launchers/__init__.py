@@ -42,6 +42,21 @@ class LostHome(LaunchFailed):
     """The home does not hold the data that it should: a server started on it would vote as somebody it is not."""
 
 
+class ServerStorage(msgspec.Struct, frozen=True):
+    """What servers are told of where to keep their shards; those that are not new go on as they were made.
+
+    `told` is what the operator said, None for the servers' own default: it may hold a password, so servers get it in
+    a file of their own. `programs` is the folder of PostgreSQL's programs on this machine, "" to look for them.
+    """
+
+    told: str | None = None
+    programs: str = ""
+
+
+#: The name of that file in a server's data directory.
+STORAGE_FILE = "told-storage"
+
+
 class Launcher(Protocol):
     """Starts and stops servers. Homes are unique names; every method may be repeated, between `open` and `close`."""
 

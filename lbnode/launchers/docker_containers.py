@@ -22,7 +22,7 @@ from docker.errors import ImageNotFound, NotFound
 from docker.types import LogConfig
 
 from dbnode.wire import Endpoint, ServerFile
-from lbnode.launchers import LaunchFailed, LostHome, ServerSpec
+from lbnode.launchers import STORAGE_FILE, LaunchFailed, LostHome, ServerSpec
 from lbnode.launchers.certify import certify
 from lbnode.launchers.docker_archive import archive_of, has_file, only_file
 from lbnode.launchers.docker_client import asking
@@ -198,6 +198,8 @@ class Containers:
     def _private_files(self, spec: ServerSpec) -> Iterator[tuple[str, bytes]]:
         """Yield what a server knows and others must not, by the name that it has in its volume."""
         yield "secret", self._secret + b"\n"
+        if self._settings.storage is not None:
+            yield STORAGE_FILE, self._settings.storage.encode()
         if self._settings.tls_dir:
             directory = Path(self._settings.tls_dir)
             certify(directory, spec.name)
@@ -235,7 +237,7 @@ class Containers:
         aliases = [spec.name] if _HOST_NAME.fullmatch(spec.name) else []
         container = self._client.containers.create(
             self._settings.image,
-            _arguments(spec, in_tls=bool(self._settings.tls_dir)),
+            _arguments(spec, self._settings),
             name=name,
             labels=self._labels | {LABEL_HOME: spec.home, LABEL_SERVER: spec.name, LABEL_RECIPE: self._recipe},
             user=f"{USER_ID}:{USER_ID}",
@@ -276,14 +278,16 @@ def _stop(container: Any, patience_seconds: int) -> None:
         container.stop(timeout=patience_seconds)
 
 
-def _arguments(spec: ServerSpec, *, in_tls: bool) -> list[str]:
+def _arguments(spec: ServerSpec, settings: DockerSettings) -> list[str]:
+    storage = [f"--storage-file={DATA}/{STORAGE_FILE}"] if settings.storage is not None else []
     return [
         f"--name={spec.name}",
         f"--data-dir={DATA}",
         f"--cluster-id={spec.cluster_id}",
         f"--http=tcp:{HTTP_PORT}",
         f"--link=tcp:{LINK_PORT}",
-        f"--tls-dir={DATA if in_tls else 'off'}",
+        f"--tls-dir={DATA if settings.tls_dir else 'off'}",
+        *storage,
     ]
 
 

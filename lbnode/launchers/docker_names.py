@@ -34,7 +34,8 @@ _SHOWN_MAX = 40
 class DockerSettings(msgspec.Struct, frozen=True):
     """What an operator chose: the servers' image, their network ("": one of the cluster's own), project and limits.
 
-    `tls_dir` is where this process has the servers' certificates, "" for no TLS.
+    `tls_dir` is where this process has the servers' certificates, "" for no TLS. `storage`: see
+    lbnode.launchers.ServerStorage.
     """
 
     image: str = "shardlb-server"
@@ -43,6 +44,7 @@ class DockerSettings(msgspec.Struct, frozen=True):
     memory_bytes: int | None = None
     cpus: float | None = None
     tls_dir: str = ""
+    storage: str | None = None
 
 
 def home_name(cluster_id: str, home: str) -> str:

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from dbnode.client.control import ControlFailed
 from dbnode.wire import Endpoint, ServerFile
-from lbnode.launchers import LaunchFailed, LaunchTimes, LostHome, ServerSpec
+from lbnode.launchers import STORAGE_FILE, LaunchFailed, LaunchTimes, LostHome, ServerSpec, ServerStorage
 from lbnode.launchers.certify import certify
 from lbnode.launchers.exits import Exits
 from lbnode.launchers.processes import Process, with_argument
@@ -72,6 +72,7 @@ class ProcessLauncher:
         environment: Mapping[str, str],
         times: LaunchTimes,
         tls_dir: Path | None = None,
+        storage: ServerStorage | None = None,
     ) -> None:
         self._clock = clock
         self._processes = processes
@@ -81,6 +82,7 @@ class ProcessLauncher:
         self._environment = dict(environment)
         self._times = times
         self._tls_dir = tls_dir
+        self._storage = storage or ServerStorage()
         self._ended: Callable[[str], None] = lambda home: None
         self._exits = Exits(readers, lambda home: self._ended(home))
 
@@ -137,13 +139,12 @@ class ProcessLauncher:
     def _spawn(self, spec: ServerSpec, home: Path) -> _Exit:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         secret_file = home / "secret"
-        with open(secret_file, "wb", opener=_private) as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(self._secret)
+        _write_private(secret_file, self._secret)
         arguments = [sys.executable, "-P", "-c", PROGRAM, "--nodaemon", "--pidfile=", f"--logfile={home}/server.log"]
         arguments += ["dbnode", "--name", spec.name, "--data-dir", str(home)]
         arguments += ["--cluster-id", spec.cluster_id, "--secret-file", str(secret_file)]
         arguments += ["--tls-dir", "off" if self._tls_dir is None else str(self._tls_dir)]
+        arguments += self._storage_arguments(home)
         exit_ = _Exit()
         with open(os.devnull, "rb") as nothing, open(_output(home), "wb") as output:
             self._processes.spawnProcess(
@@ -156,6 +157,14 @@ class ProcessLauncher:
             )
         self._log.info("started {name} on {home}", name=spec.name, home=str(home))
         return exit_
+
+    def _storage_arguments(self, home: Path) -> list[str]:
+        told, programs = self._storage.told, self._storage.programs
+        arguments = ["--postgres-programs", programs] if programs else []
+        if told is not None:
+            _write_private(home / STORAGE_FILE, told.encode())
+            arguments += ["--storage-file", str(home / STORAGE_FILE)]
+        return arguments
 
     async def _until_it_answers(self, spec: ServerSpec, home: Path, exit_: _Exit | None, deadline: float) -> ServerFile:
         while self._clock.seconds() < deadline:
@@ -200,6 +209,12 @@ class ProcessLauncher:
         if directory.exists():
             shutil.rmtree(directory)
             self._log.info("removed {home}", home=str(directory))
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with open(path, "wb", opener=_private) as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(content)
 
 
 def _private(path: str, flags: int) -> int:

@@ -93,6 +93,19 @@ class ContainerTests(DockerLauncherCase):
         self.assertEqual((entry.mode, entry.uid), (0o600, USER_ID))
         self.assertNotIn(SECRET.decode(), repr(self.container.made))
 
+    async def test_the_storage_is_in_a_private_file_only(self) -> None:
+        """A DSN may hold a password: the server is told where to find it, and nobody else what it is."""
+        dsn = "postgresql://me:5up3r@db/table"
+        told = self.with_settings(DockerSettings(storage=dsn))
+        await told.open()
+
+        await told.start(SPEC)
+
+        self.assertEqual(self.volume.files["/data/told-storage"], dsn.encode())
+        self.assertEqual(self.volume.entries["told-storage"].mode, 0o600)
+        self.assertIn("--storage-file=/data/told-storage", repr(self.container.made))
+        self.assertNotIn("5up3r", repr(self.container.made))
+
     async def test_what_a_container_may_not(self) -> None:
         """It has no privileges, no capabilities, no root, one volume, and no network but the cluster's."""
         limited = self.with_settings(DockerSettings(memory_bytes=1 << 30, cpus=0.5))

@@ -22,7 +22,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from dbnode.client.control import Control, ControlFailed
 from dbnode.client.tls import ServersOnly
 from dbnode.wire import Endpoint, ServerFile
-from lbnode.launchers import LaunchFailed, LaunchTimes, LostHome, ServerSpec
+from lbnode.launchers import LaunchFailed, LaunchTimes, LostHome, ServerSpec, ServerStorage
 from lbnode.launchers.process import ProcessLauncher
 from lbnode.launchers.processes import Process, started_at, with_argument
 from lbnode.test.launcher_contract import SPEC, LauncherContract, who
@@ -47,11 +47,21 @@ class ProcessLauncherTests(LauncherContract, TestCase):
         self.launcher: ProcessLauncher = self.with_times(LaunchTimes())
         self.addCleanup(self.destroy_all)
 
-    def with_times(self, times: LaunchTimes, tls_dir: Path | None = None) -> ProcessLauncher:
+    def with_times(
+        self, times: LaunchTimes, tls_dir: Path | None = None, storage: ServerStorage | None = None
+    ) -> ProcessLauncher:
         """Return another launcher on the same directory."""
-        heartbeat = self.control.heartbeat
         return ProcessLauncher(
-            self.reactor, self.reactor, self.reactor, self.directory, SECRET, heartbeat, os.environ, times, tls_dir
+            self.reactor,
+            self.reactor,
+            self.reactor,
+            self.directory,
+            SECRET,
+            self.control.heartbeat,
+            os.environ,
+            times,
+            tls_dir,
+            storage,
         )
 
     async def turn(self) -> None:
@@ -127,6 +137,15 @@ class ProcessLauncherTests(LauncherContract, TestCase):
         file = await self.launcher.start(SPEC)
 
         self.assertEqual(os.getsid(file.pid), file.pid)
+
+    async def test_storage_is_told_in_a_private_file(self) -> None:
+        """A server keeps its shards where the balancer says, which no command line shows: it may be a password."""
+        file = await self.with_times(LaunchTimes(), storage=ServerStorage("sqlite")).start(SPEC)
+        home = self.directory / "Server0"
+
+        self.assertEqual((home / "told-storage").stat().st_mode & 0o777, 0o600)
+        self.assertEqual((home / "storage").read_text(), "sqlite\n")
+        self.assertNotIn(b"sqlite", (Path("/proc") / str(file.pid) / "cmdline").read_bytes())
 
     async def test_the_secret_is_in_a_private_file_only(self) -> None:
         """Neither the command line nor any log shows it."""

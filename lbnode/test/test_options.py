@@ -28,6 +28,8 @@ OPTIONS = {
     "project": ("shardlb", "two", "two"),
     "server-memory": (None, "512M", 512 << 20),
     "server-cpus": (None, "1.5", 1.5),
+    "storage": (None, "postgres", "postgres"),
+    "postgres-programs": ("", "/usr/lib/pg", "/usr/lib/pg"),
     "slots": (512, "64", 64),
     "virtual-servers": (160, "9", 9),
     "deadline": (10.0, "2.5", 2.5),
