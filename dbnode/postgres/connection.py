@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Protocol
 import psycopg2
 from psycopg2 import errorcodes
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
@@ -88,7 +89,7 @@ class TxConnection:
         except psycopg2.Error as error:
             self._ended = True
             raise StoreUnavailable(f"{self._described}: {_words(error)}") from error
-        except Exception as error:
+        except ConnectionDone as error:
             raise StoreUnavailable(f"{self._described}: {self._reason}") from error
         finally:
             _cancel(late)
@@ -110,6 +111,8 @@ class TxConnection:
         if self._ended:
             raise StoreUnavailable(f"{self._described}: {self._reason}")
         text, parameters = query
+        if not parameters:
+            text = text.replace("%%", "%")
         cursor = self._wire.cursor()
         late = self._reactor.callLater(ANSWER_SECONDS, self._give_up, f"no answer within {ANSWER_SECONDS:g} s")
         answered: Deferred[Any] = cursor.execute(text, parameters or None)
@@ -127,8 +130,10 @@ class TxConnection:
     def _failed(self, failure: Failure, late: IDelayedCall) -> NoReturn:
         _cancel(late)
         error = failure.value
-        if not isinstance(error, psycopg2.Error):
+        if isinstance(error, ConnectionDone):
             raise StoreUnavailable(f"{self._described}: {self._reason}") from error
+        if not isinstance(error, psycopg2.Error):
+            failure.raiseException()
         if self._wire.closed:
             self._wire_lost(_words(error))
         raise explained(error, self._described) from error

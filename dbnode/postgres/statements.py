@@ -30,7 +30,7 @@ EXPIRED_PER_KEY = 4
 #: Rows that a page has at most: their kinds are restored in a few milliseconds.
 PAGE_ROWS_MAX: Final = 8192
 
-#: A message for PostgreSQL: statements, and their parameters.
+#: A message for PostgreSQL: statements, and their parameters where %s stands; a percent sign is written %%.
 Query: TypeAlias = tuple[str, tuple[Any, ...]]
 
 _encode = msgspec.json.Encoder().encode

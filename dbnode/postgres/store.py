@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
 from dbnode.changes import Changes, Image, Loaded, Page, Position
@@ -54,7 +54,7 @@ class PostgresStore:
 
     def scan(self, low: int, high: int, limit: int, bytes_max: int) -> Deferred[Page]:
         """Return a page; StoreUnavailable while PostgreSQL is away."""
-        return self._reads.scan(low, high, limit, bytes_max)
+        return maybeDeferred(self._reads.scan, low, high, limit, bytes_max)
 
     def make_durable(self) -> Deferred[int]:
         """Have a commit waited for, with which all before it are on the disk."""

@@ -44,8 +44,8 @@ _decode_exact = msgspec.json.Decoder(dict[str, str | int | float | bool | None])
 
 
 def quoted(name: str) -> str:
-    """Return a name as an identifier of SQL."""
-    return '"' + name.replace('"', '""') + '"'
+    """Return a name as an identifier of SQL, in a text in which a percent sign is written %% (see Query)."""
+    return '"' + name.replace('"', '""').replace("%", "%%") + '"'
 
 
 class Columns:

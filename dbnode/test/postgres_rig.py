@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.process import reapAllProcesses
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SkipTest
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dbnode.postgres.connection import Connection
 from dbnode.postgres.dialling import Dial
@@ -26,6 +26,7 @@ from dbnode.postgres.place import Place
 from dbnode.postgres.private import PrivatePostgres
 from dbnode.postgres.programs import find_programs
 from dbnode.postgres.store import PostgresStore
+from dbnode.postgres.values import quoted
 from dbnode.schema import Schema
 from dbnode.store import StoreError
 
@@ -91,22 +92,42 @@ def dial() -> Dial:
     return Dial(reactor, execute, "shardlb test")
 
 
-def connected() -> Connection:
-    """Return a new connection to the database that stores of `new_place` are in."""
-    return waited(dial()(postgres().parameters("postgres")))
+class PostgresCase(SynchronousTestCase):
+    """A test with a place of its own, whose stores are closed in the end."""
 
+    def setUp(self) -> None:
+        """Choose a place where nothing is."""
+        self.place = self.new_place()
+        self._open: list[PostgresStore] = []
+        self.addCleanup(self._close)
 
-def new_place() -> Place:
-    """Return a place where there is nothing."""
-    return Place(postgres().parameters("postgres"), f"test_{next(_numbers)}", owns_database=False)
+    def new_place(self) -> Place:
+        """Return another such place."""
+        return Place(postgres().parameters("postgres"), f"test_{next(_numbers)}", owns_database=False)
 
+    def new_store_at(self, place: Place, schema: Schema) -> PostgresStore:
+        """Return a store that is not open."""
+        from twisted.internet import reactor
 
-def new_store(place: Place, schema: Schema) -> PostgresStore:
-    """Return a store that is not open."""
-    from twisted.internet import reactor
+        clock: Any = reactor
+        self._open.append(PostgresStore(clock, dial(), place, schema, execute))
+        return self._open[-1]
 
-    clock: Any = reactor
-    return PostgresStore(clock, dial(), place, schema, execute)
+    def sql(self, text: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Do something to the database behind the stores' backs; `{}` in the text stands for the place's schema."""
+        connection = self.connected()
+        try:
+            return waited(connection.run((text.replace("{}", quoted(self.place.namespace)), parameters)))
+        finally:
+            connection.close()
+
+    def connected(self) -> Connection:
+        """Return a connection of nobody's."""
+        return waited(dial()(self.place.parameters))
+
+    def _close(self) -> None:
+        for store in self._open:
+            waited(store.close())
 
 
 def _end(server: PrivatePostgres, directory: Path) -> None:

@@ -19,7 +19,7 @@ from dbnode.schema import INT64_MAX, INT64_MIN, Schema
 from dbnode.snapshot import SnapshotError
 from dbnode.sqlite import SqliteStore
 from dbnode.store import Answer, SnapshotStore
-from dbnode.test.postgres_rig import new_place, new_store, turned, waited
+from dbnode.test.postgres_rig import PostgresCase, turned, waited
 from dbnode.test.properties import VALUES, same_each_time
 from dbnode.wire import Done, NotFound, Row, Stored
 
@@ -400,24 +400,12 @@ class InSqlite(StoreSuite, SynchronousTestCase):
         return SqliteStore(self.path, STUDENTS, execute)
 
 
-class InPostgres(StoreSuite, SynchronousTestCase):
+class InPostgres(StoreSuite, PostgresCase):
     examples = 20
-
-    def setUp(self) -> None:
-        """Choose a place for the tables."""
-        self.place = new_place()
-        self.stores: list[PostgresStore] = []
-        self.addCleanup(self.close)
-
-    def close(self) -> None:
-        """Leave no connection open."""
-        for store in self.stores:
-            waited(store.close())
 
     def new_store(self) -> PostgresStore:
         """Return a store on the tables."""
-        self.stores.append(new_store(self.place, STUDENTS))
-        return self.stores[-1]
+        return self.new_store_at(self.place, STUDENTS)
 
     def fired(self, deferred: Deferred[T]) -> T:
         """Return the result of a Deferred that fires soon."""
@@ -425,4 +413,6 @@ class InPostgres(StoreSuite, SynchronousTestCase):
 
     def assert_refused(self, deferred: Deferred[Any], kind: type[Exception]) -> None:
         """Check that a Deferred fails so soon."""
-        self.assertIsInstance(turned(deferred), Failure)
+        failure = turned(deferred)
+        assert isinstance(failure, Failure)
+        self.assertIsInstance(failure.value, kind)
