@@ -163,7 +163,11 @@ class _Wire(txpostgres.Connection):  # type: ignore[misc]
     def doRead(self) -> None:  # noqa: N802 - Twisted's name
         """Read what came unasked: a notice, or the end."""
         try:
-            super().doRead()
+            if self._pollingD is not None:
+                # Not connected yet: nothing is to be read any more if that has failed.
+                txpostgres._PollingMixin.doRead(self)
+            else:
+                super().doRead()
         except psycopg2.Error as error:
             self._tell(_words(error))
 

@@ -52,5 +52,5 @@ def _programs(path: str) -> Programs | None:
 
 
 def _release(folder: Path) -> int:
-    digits = "".join(character for character in str(folder) if character.isdigit())
+    digits = "".join(character for character in folder.parent.name if character.isdigit())
     return int(digits or 0)
