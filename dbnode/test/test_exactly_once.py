@@ -7,6 +7,7 @@ ends with its rows. The logs repeat and reorder batches as clients do that retry
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,16 +144,17 @@ def at_once(answer: Answer[Any]) -> Any:
 
 
 class Replica:
-    """A machine and a store that entries are fed to in groups."""
+    """A machine and a store that entries are fed to in groups; `answered` waits for the store's answers."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, answered: Callable[[Answer[Any]], Any] = at_once) -> None:
+        self._answered = answered
         self.reopen(store)
 
     def reopen(self, store: Store) -> None:
         """Begin again from what a store holds."""
         self.store = store
         self.machine = Machine()
-        self.machine.restore(at_once(store.open()))
+        self.machine.restore(self._answered(store.open()))
 
     def feed(self, log: list[Item], group_size: int) -> dict[int, Any]:
         """Apply what is not applied yet; return outcomes by index, refusals as their codes."""
@@ -160,14 +162,14 @@ class Replica:
         todo = log[self.machine.position.applied_index :]
         for start in range(0, len(todo), group_size):
             group = todo[start : start + group_size]
-            found: list[Outcome] = at_once(apply_items(self.machine, self.store, group))
+            found: list[Outcome] = self._answered(apply_items(self.machine, self.store, group))
             for (index, _), outcome in zip(group, found, strict=True):
                 outcomes[index] = outcome.code if isinstance(outcome, Rejected) else outcome
         return outcomes
 
     def rows(self) -> list[Row]:
         """Return all rows."""
-        rows: list[Row] = at_once(self.store.scan(-10, 10, 0, 0)).rows
+        rows: list[Row] = self._answered(self.store.scan(-10, 10, 0, 0)).rows
         return rows
 
 
