@@ -1,4 +1,4 @@
-"""Real servers whose network is broken: in network namespaces, by lost packets. `make test-slow`."""
+"""Real servers whose network is broken: packets lost between namespaces, streams held by proxies. `make test-slow`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from dbnode.testing import breaks
 from dbnode.testing.breaks import Break
-from dbnode.testing.networks import NamespaceNetwork, Network
+from dbnode.testing.networks import NamespaceNetwork, Network, ProxyNetwork
 from dbnode.testing.partition import Partitions, table
 from raftlog.testing.namespaces import NamespacesUnavailable
 
@@ -53,3 +53,10 @@ class PartitionTests(TestCase):
 
         ways = (breaks.MUTE, breaks.DEAF, breaks.PAIR, breaks.DOOR, breaks.FLAPPING, breaks.LOSSY)
         await self.break_in(NamespaceNetwork(reactor), ways)
+
+    async def test_streams(self) -> None:
+        """Streams are late, narrow, out of order among each other, or silent although their connections stand."""
+        from twisted.internet import reactor
+
+        ways = (breaks.SLOW, breaks.NARROW, breaks.LEADER, breaks.DATA_OF_ONE, breaks.DATA, breaks.CONTROL)
+        await self.break_in(ProxyNetwork(reactor, random.Random(1)), ways)

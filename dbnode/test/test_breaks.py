@@ -6,24 +6,25 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.testing import breaks
 from dbnode.testing.breaks import Break, Scene, beside
+from dbnode.testing.networks import Troubles
 from dbnode.testing.prober import longest_pause
 
 SCENE = Scene("A", ("B", "C"))
 
 
-def lost(broken: Break) -> list[dict[tuple[str, str], float]]:
-    """Return what each step of a break loses."""
-    return [dict(shares) for shares, _ in broken.steps(SCENE)]
+def lost(broken: Break) -> list[Troubles]:
+    """Return the troubles of each step of a break."""
+    return [troubles for troubles, _ in broken.steps(SCENE)]
 
 
 class BreakTests(SynchronousTestCase):
     def test_a_leader_is_cut_off_with_its_client(self) -> None:
         """Nothing gets from one side to the other or back; each side is whole."""
-        (shares,) = lost(breaks.LEADER)
+        (troubles,) = lost(breaks.LEADER)
 
         here, there = {"A", beside("A")}, {"B", "C", beside("B"), beside("C")}
-        self.assertEqual(set(shares), {(a, b) for a in here for b in there} | {(b, a) for a in here for b in there})
-        self.assertEqual(set(shares.values()), {1.0})
+        self.assertEqual(set(troubles), {(a, b) for a in here for b in there} | {(b, a) for a in here for b in there})
+        self.assertEqual(set(troubles.values()), {breaks.LOST})
 
     def test_one_way(self) -> None:
         """A leader that is not heard hears; one that does not hear is heard."""
@@ -34,7 +35,7 @@ class BreakTests(SynchronousTestCase):
         """Every other step loses nothing."""
         steps = lost(breaks.FLAPPING)
 
-        self.assertEqual([bool(shares) for shares in steps], [True, False] * (len(steps) // 2))
+        self.assertEqual([bool(troubles) for troubles in steps], [True, False] * (len(steps) // 2))
 
 
 class PauseTests(SynchronousTestCase):

@@ -132,10 +132,10 @@ class Partitions:
         leader = await cluster.leader(_GROUP_ID)
         scene = Scene(leader, tuple(name for name in self._names if name != leader))
         began = self._reactor.seconds()
-        for shares, seconds in broken.steps(scene):
-            self._network.lose(shares)
+        for troubles, seconds in broken.steps(scene):
+            self._network.impose(troubles)
             await deferLater(self._reactor, seconds)
-        self._network.lose({})
+        self._network.impose({})
         ended = self._reactor.seconds()
         await self._healed(broken, ended)
         for server in self._names:
