@@ -16,6 +16,8 @@ from twisted.internet.defer import Deferred
 from raftlog.errors import Unavailable
 
 _CONTEXT = Struct(">QQ")
+#: A round is given up after at most so many times the usual time, for its answer may have been lost after all.
+PATIENCE_MAX = 8
 
 
 class _Reader:
@@ -36,7 +38,19 @@ class ReadRounds:
     and a round of ours that looked the same would take that older answer for its own (RAFT_RULES 26).
     """
 
-    __slots__ = ("_applying", "_context", "_issue", "_number", "_ready_to_start", "_replica_id", "_round", "_started")
+    __slots__ = (
+        "_applying",
+        "_context",
+        "_issue",
+        "_number",
+        "_patience",
+        "_ready_to_start",
+        "_replica_id",
+        "_round",
+        "_round_seconds_max",
+        "_started",
+        "_swept",
+    )
 
     def __init__(self, replica_id: int, issue: Callable[[bytes], None], rng: random.Random) -> None:
         self._replica_id = replica_id
@@ -48,6 +62,10 @@ class ReadRounds:
         self._round: list[_Reader] = []
         self._context = b""
         self._started = 0.0
+        #: How many times the usual time a round may take; when `sweep` was called last, and with what as usual time.
+        self._patience = 1
+        self._swept = 0.0
+        self._round_seconds_max = 0.0
         #: Readers whose index is known and not applied yet, in order of index.
         self._applying: list[tuple[int, list[_Reader]]] = []
 
@@ -81,6 +99,8 @@ class ReadRounds:
             return
         self._applying.append((index, self._round))
         self._round, self._context = [], b""
+        if self._swept - self._started < self._round_seconds_max / 2:
+            self._patience = 1
 
     def applied(self, index: int) -> None:
         """Release the readers whose index is applied. Later rounds never have lower indexes."""
@@ -96,9 +116,14 @@ class ReadRounds:
             self._round, self._context = [], b""
 
     def sweep(self, now_seconds: float, round_seconds_max: float) -> None:
-        """Fail the readers past their deadline and give up a round older than `round_seconds_max`."""
-        if self._context and now_seconds - self._started > round_seconds_max:
+        """Fail the readers past their deadline and give up a round older than `round_seconds_max`.
+
+        Where answers are slow the next round would end as early as this one, so it gets twice the time.
+        """
+        self._swept, self._round_seconds_max = now_seconds, round_seconds_max
+        if self._context and now_seconds - self._started > round_seconds_max * self._patience:
             self.give_up_round()
+            self._patience = min(2 * self._patience, PATIENCE_MAX)
         for readers in (self._ready_to_start, self._round, *(readers for _, readers in self._applying)):
             if readers:
                 _expire(readers, now_seconds)

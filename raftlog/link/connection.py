@@ -100,6 +100,7 @@ class FramedConnection(Protocol):
         #: Calls of `tick` since anything was heard. Ticks, not seconds: our own stall must not look like the peer's.
         self._quiet_ticks = 0
         self._quiet_ticks_max = ceil(wiring.options.silence_seconds / wiring.options.ping_seconds)
+        self._alone_ticks_max = ceil(wiring.options.lane_silence_seconds / wiring.options.ping_seconds)
         #: Calls of `tick` since the last frame ended, while there is a part of the next.
         self._unfinished_ticks = 0
         self._unfinished_ticks_max = ceil(wiring.options.frame_seconds / wiring.options.ping_seconds)
@@ -142,13 +143,25 @@ class FramedConnection(Protocol):
         self._shut()
         self.transport.abortConnection()
 
-    def tick(self) -> None:
-        """Notice a silent peer, and give a sign of life where nothing else did; called every `ping_seconds`."""
+    @property
+    def heard(self) -> bool:
+        """Return whether the peer has proved itself and was heard since the last tick."""
+        return self._state is _State.OPEN and not self._quiet_ticks
+
+    def tick(self, *, peer_heard: bool = False) -> None:
+        """Notice a silent peer, and give a sign of life where nothing else did; called every `ping_seconds`.
+
+        `peer_heard`: another connection with the same peer was heard since the last tick.
+        """
         if self._state is not _State.OPEN:
             return
         self._quiet_ticks += 1
         self._unfinished_ticks += self._decoder.in_frame
-        if self._quiet_ticks > self._quiet_ticks_max:
+        if peer_heard and self._quiet_ticks > self._alone_ticks_max:
+            self.abort(
+                f"nothing heard for {self._wiring.options.lane_silence_seconds} seconds but on other connections"
+            )
+        elif self._quiet_ticks > self._quiet_ticks_max:
             self.abort(f"nothing heard for {self._wiring.options.silence_seconds} seconds")
         elif self._unfinished_ticks > self._unfinished_ticks_max:
             self._log.warn("{peer} did not end a frame in time", peer=self.peer.name)

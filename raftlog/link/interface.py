@@ -49,7 +49,7 @@ class PeerLinks(Protocol):
         """Forget a peer and close what was dialled to it; unknown names are fine."""
 
     def send(self, name: str, lane: Lane, item: Any) -> bool:
-        """Queue an item for a peer.
+        """Queue an item for a peer. While one of the lanes CONTROL and DATA is down, the other one stands in for it.
 
         False: dropped at once, since the peer is unknown, is being waited for after a failed attempt, or has a full
         queue. While an attempt to connect is under way items are queued for it.

@@ -34,6 +34,11 @@ from raftlog.tls import MutualTls, TlsRole
 _PEERS: tuple[TlsRole, ...] = ("server", "balancer")
 
 
+#: A leader whose heartbeats are heard but whose appends get lost would stay a leader who can't lead; one whose appends
+#: get through but not its heartbeats could not prove that it leads, and serve no reads.
+_STAND_IN = {Lane.CONTROL: Lane.DATA, Lane.DATA: Lane.CONTROL}
+
+
 @dataclass(slots=True)
 class _Peer:
     """An entry of the directory; the lanes, indexed by Lane, are there while the service runs."""
@@ -125,7 +130,15 @@ class Links(Service):
         if peer is None or not peer.lanes:
             self.counters.items_dropped += 1
             return False
-        return peer.lanes[lane].send(item)
+        return self._way(peer, lane).send(item)
+
+    def _way(self, peer: _Peer, lane: Lane) -> DialledLane:
+        """Return the lane itself, or the one that stands in for it while it is down."""
+        own = peer.lanes[lane]
+        if own.connected or lane not in _STAND_IN or lane not in self._eager:
+            return own
+        instead = peer.lanes[_STAND_IN[lane]]
+        return instead if instead.connected else own
 
     def connected(self, name: str, lane: Lane) -> bool:
         """Return whether this lane to the peer is up."""
@@ -216,8 +229,10 @@ class Links(Service):
 
     def _tick(self) -> None:
         with self._log.failuresHandled("watching over connections failed"):
-            for connection in list(self._wiring.live):
-                connection.tick()
+            live = list(self._wiring.live)
+            heard = {connection.peer for connection in live if connection.heard}
+            for connection in live:
+                connection.tick(peer_heard=connection.established and connection.peer in heard)
 
 
 def _dial_tcp(reactor: Any, options: LinkOptions) -> Callable[[Endpoint], IStreamClientEndpoint]:

@@ -17,17 +17,19 @@ class LinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     #: Encoded bytes waiting per connection while it cannot be written; above it `send` drops.
     queue_bytes_max: int = 64 * _MIB
     #: TCP connect, and separately the handshake after it, may take so long.
-    dial_seconds: float = 5.0
+    dial_seconds: float = 2.0
     handshake_seconds: float = 5.0
     #: An empty frame is sent on a connection that sent nothing for so long, ...
     ping_seconds: float = 0.5
     #: ... and one that heard nothing for so long is closed. Several pings, since a busy peer may miss one.
     silence_seconds: float = 3.0
+    #: The same if another connection with that peer is heard: then it is this connection that is broken, not the peer.
+    lane_silence_seconds: float = 1.0
     #: A frame that has begun must be complete within this; whoever is slower holds memory for nothing.
     frame_seconds: float = 60.0
     #: Redialling waits between these, doubling, with jitter; the first attempt is immediate.
     backoff_seconds_min: float = 0.05
-    backoff_seconds_max: float = 2.0
+    backoff_seconds_max: float = 1.0
     #: Connections that have not proved themselves yet; above it the oldest of the host that has most is cut off.
     strangers_max: int = 64
     #: Closing waits so long for what is queued to be written.

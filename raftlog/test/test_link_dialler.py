@@ -144,8 +144,8 @@ class RedialTests(SynchronousTestCase):
             self.rig.clock.advance(0.01)
             self.rig.turn()
 
-        # Two lanes, in ten seconds: two at once, then 50 ms doubling to 2 s.
-        self.assertTrue(16 <= self.attempts(self.a) <= 32, self.attempts(self.a))
+        # Two lanes, in ten seconds: two at once, then 50 ms doubling to 1 s.
+        self.assertTrue(24 <= self.attempts(self.a) <= 48, self.attempts(self.a))
 
     def test_begins_anew_after_a_connection_that_lasted(self) -> None:
         """The next attempt is immediate again once a connection has stood longer than the longest wait."""

@@ -61,6 +61,41 @@ class ReadRoundsTests(SynchronousTestCase):
 
         self.assertNoResult(waiting)
 
+    def test_slow_answers_get_more_time(self) -> None:
+        """A round that gets no answer is given up after the usual time, and each one after it has twice as long."""
+        self.begin_at(0.0)
+        self.assertEqual(self.given_up_after(0.0), 0.3)
+        self.begin_at(1.0)
+        self.assertEqual(self.given_up_after(1.0), 0.6)
+
+    def test_quick_answers_end_the_patience(self) -> None:
+        """An answer that takes long leaves the next round the time it needs; a quick one does not."""
+        for took_seconds, then_seconds in ((0.5, 0.6), (0.05, 0.3)):
+            self.rounds = self.new_process(1)
+            self.begin_at(0.0)
+            self.given_up_after(0.0)
+            self.begin_at(1.0)
+            self.rounds.sweep(1.0 + took_seconds, 0.29)
+            self.rounds.confirmed(self.issued[-1], 7)
+
+            self.begin_at(2.0)
+
+            self.assertEqual(self.given_up_after(2.0), then_seconds)
+
+    def begin_at(self, seconds: float) -> None:
+        """Begin a round for one more read."""
+        _ = self.rounds.wait(100.0)
+        self.assertTrue(self.rounds.start(seconds))
+
+    def given_up_after(self, began_seconds: float) -> float:
+        """Let ticks of 25 ms pass until the round in flight is given up, which usually is after 0.29 s."""
+        for ticks in range(1, 100):
+            self.rounds.sweep(began_seconds + ticks / 40, 0.29)
+            if self.rounds.start(began_seconds + ticks / 40):
+                self.rounds.give_up_round()
+                return ticks / 40
+        raise AssertionError("not given up")
+
     def test_contexts_of_two_processes(self) -> None:
         """A context of an earlier process of the replica never comes again: its answer may still be on its way."""
         for seed in range(20):
