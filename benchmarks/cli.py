@@ -26,6 +26,7 @@ from benchmarks.session import hold_session
 from benchmarks.suite import cli as suite
 from benchmarks.suite import reading
 from benchmarks.suite.catalog import EXPERIMENTS
+from benchmarks.suite.plan import main_all
 from benchmarks.workloads import A_1, WORKLOADS, LayoutError, TableFullError
 
 #: What stops a session without being a bug of the bench.
@@ -39,8 +40,8 @@ _REASONS = (
     UnexpectedAnswerError,
     UnreachableError,
 )
-#: Commands that read results.
-_READERS = {"compare": reading.main_compare, "report": reading.main_report}
+#: Commands that measure nothing themselves.
+_OTHERS = {"all": main_all, "compare": reading.main_compare, "report": reading.main_report}
 _EXIT_BAD, _EXIT_STOPPED = 1, 2
 
 _EPILOG = """\
@@ -52,6 +53,7 @@ A server that --kill ends stays away while the rest of the run goes on. Then it 
 unless the balancer has done so by itself, and its replicas are verified like all others.
 
 bin/bench compare OLD NEW shows what differs between two results of --json and whether it is more than noise;
+bin/bench all DIRECTORY does all of them as RESULTS.md has them, in an hour and a half;
 bin/bench report RESULT... puts tables and plots of results into benchmarks/RESULTS.md.
 
 Experiments, each with options of its own (bin/bench EXPERIMENT --help):
@@ -61,8 +63,8 @@ Experiments, each with options of its own (bin/bench EXPERIMENT --help):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Hold a session, or do an experiment of the suite, and exit."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
-    if typed and typed[0] in _READERS:
-        _READERS[typed[0]](typed[1:])
+    if typed and typed[0] in _OTHERS:
+        _OTHERS[typed[0]](typed[1:])
         return
     if typed and typed[0] in EXPERIMENTS:
         suite.main(typed)

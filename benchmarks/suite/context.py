@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 from typing import Any
+
+from twisted.internet.task import LoopingCall
 
 from benchmarks.client import Clocks, ClosedLoop, Load, Watch
 from benchmarks.door import Door
@@ -58,6 +61,21 @@ class Context:
     def new_directory(self, name: str) -> Path:
         """Make a directory that nobody else has."""
         return Path(mkdtemp(prefix=f"{name}-", dir=self.directory))
+
+    @contextmanager
+    def ticking(self, title: str, seconds: float) -> Iterator[None]:
+        """Show the time passing while somebody else works for so many seconds."""
+        total = max(1, round(seconds))
+        watch = self.display(title, total)
+        passed = iter(range(1, total))
+        ticks = LoopingCall(lambda: watch(next(passed, total - 1)))
+        ticks.clock = self.reactor
+        _ = ticks.start(1.0, now=False)
+        try:
+            yield
+        finally:
+            ticks.stop()
+            watch(total)
 
     async def send(
         self, door: Door, title: str, load: Load, *, concurrency: int, seconds_max: float = inf

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from benchmarks.suite.bulk import AT_ONCE
-from benchmarks.suite.columns import cells, columns
+from benchmarks.suite.columns import cells, columns, number
 from benchmarks.suite.document import OURSELVES, Document, ratio
 from benchmarks.suite.show import conditions, notes
 from benchmarks.suite.subjects import POSTGRES
@@ -34,7 +34,22 @@ def section(document: Document, plots: str | None) -> str:
     lines += [_row(cells(document, point, wanted)) for point in document.points]
     lines += ["", "Medians over the runs; CPU µs per operation and RSS peak are those of balancer + servers + client."]
     lines += [f"* {note}" for note in (*_derived(document), *notes(document))]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_memory(document)])
+
+
+def _memory(document: Document) -> Iterator[str]:
+    """Yield every process of that sample of ours in which one of them was largest, folded away."""
+    samples = [sample for point in document.points if point.subject == OURSELVES for sample in point.samples]
+    used = [sample.memory for sample in samples if sample.memory]
+    if not used:
+        return
+    yield from ("", "<details><summary>Memory of each process in the phase with the largest peak, MB</summary>", "")
+    yield _row(["process", "role", "RSS before", "after", "peak", "PSS before", "after"])
+    yield _row(["---", "---", *["---:"] * 5])
+    for one in max(used, key=lambda memory: max(process.rss_peak_mb for process in memory)):
+        sizes = (one.rss_before_mb, one.rss_after_mb, one.rss_peak_mb, one.pss_before_mb, one.pss_after_mb)
+        yield _row([one.name, one.role, *map(number, sizes)])
+    yield from ("", "</details>")
 
 
 def _insert(markdown: str, document: Document, plots: str | None) -> str:

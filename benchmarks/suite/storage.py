@@ -46,9 +46,9 @@ async def storage(context: Context, connections: Sequence[int]) -> list[Point]:
                 for phase, script in _SCRIPTS.items():
                     path = directory / f"{phase}.sql"
                     path.write_text(script)
-                    watch = context.display(f"run {run}, {phase} at {count} connections", 1)
-                    points.add(POSTGRES, phase, count, await _pgbench(server, path, count, context.common.seconds))
-                    watch(1)
+                    with context.ticking(f"run {run}, {phase} at {count} connections", context.common.seconds):
+                        sample = await _pgbench(server, path, count, context.common.seconds)
+                    points.add(POSTGRES, phase, count, sample)
         finally:
             await to_the_end(server.stop())
     return points.all()

@@ -27,9 +27,9 @@ from benchmarks.workloads import Workload
 _START_SECONDS = 30.0
 _AGREE_SECONDS = 60.0
 #: Peers by the name that --peer takes.
-ETCD, KLEIN, WEB, POSTGRES = "etcd", "klein", "web", "postgres"
-#: Those that take the same single writes and reads by HTTP.
-PEERS = (ETCD, KLEIN, WEB)
+ETCD, KLEIN, WEB, CONSTANT, POSTGRES = "etcd", "klein", "web", "constant", "postgres"
+#: Those that take the same single writes and reads by HTTP; the constant shows the client's own limit.
+PEERS = (ETCD, KLEIN, WEB, CONSTANT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,12 +85,13 @@ class _Match:
         return records[:_LOADED], records[_LOADED:]
 
     async def _blast(self, kind: int, lines: Sequence[bytes], connections: int, title: str) -> Sample:
-        watch = self._context.display(f"{title} at {connections} connections", 1)
         meter = Meter(self._subject.processes())
         path = _PATHS.get(self._subject.name, _OUR_PATHS)[kind]
-        blast = await self._wrk.blast(self._subject.door, path, lines, connections=connections, seconds=self._seconds)
+        with self._context.ticking(f"{title} at {connections} connections", self._seconds):
+            blast = await self._wrk.blast(
+                self._subject.door, path, lines, connections=connections, seconds=self._seconds
+            )
         usage = meter.stop()
-        watch(1)
         ran_out = ["wrk ran out of rows: give a larger --rate-max"] if kind == 0 and blast.ran_out else []
         figures = {**blast.figures, "succeeded": float(blast.succeeded), **usage.figures(blast.succeeded)}
         return Sample(figures, blast.errors, ran_out, usage.memory)

@@ -19,6 +19,7 @@ from benchmarks.suite.results import insert, section
 from benchmarks.suite.subjects import POSTGRES
 from benchmarks.test.command_lines import check_refusals
 from benchmarks.test.documents import document, point
+from benchmarks.usage import Memory
 
 OLD = [100.0, 101.0, 99.0, 102.0, 98.0]
 NEW = [120.0, 121.0, 119.0, 122.0, 118.0]
@@ -110,6 +111,18 @@ class Reports(SynchronousTestCase):
         text = section(document(*points, experiment="replicas"), None)
 
         self.assertIn("writes: 10.0 µs of the servers' time per row and further replica", text)
+
+    def test_memory(self) -> None:
+        """The processes of the sample with the largest peak are listed, folded away."""
+        small, large = (
+            Sample({"p50_ms": 1.0}, memory=[Memory("Server0", "servers", 50.0, 60.0, peak, 30.0, 40.0)])
+            for peak in (70.0, 90.0)
+        )
+
+        text = section(document(Point(OURSELVES, "writes", 1, [small, large])), None)
+
+        self.assertIn("| Server0 | servers | 50.0 | 60.0 | 90.0 | 30.0 | 40.0 |", text)
+        self.assertNotIn("70.0", text)
 
     def test_part_of_one_copy(self) -> None:
         """Every way of loading is compared with one COPY."""
