@@ -6,12 +6,12 @@ Every call has a deadline and fails with ControlFailed, whatever went wrong; not
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
@@ -26,6 +26,7 @@ _ERROR_BYTES_MAX = 1 << 16
 #: What the network does to a request.
 _UNREACHABLE = (
     ConnectError,
+    ConnectingCancelledError,
     ConnectionClosed,
     DNSLookupError,
     RequestTransmissionFailed,
@@ -110,18 +111,21 @@ class Control:
 
     async def _timed(self, work: Any, timeout_seconds: float) -> Any:
         try:
-            return await Deferred.fromCoroutine(work).addTimeout(timeout_seconds, self._clock)
-        except TimeoutError:
-            raise ControlFailed("unreachable", f"no answer within {timeout_seconds:g} seconds") from None
+            return await Deferred.fromCoroutine(work).addTimeout(timeout_seconds, self._clock, _too_late)
         except _UNREACHABLE as error:
-            if _is_late(error):
-                raise ControlFailed("unreachable", f"no answer within {timeout_seconds:g} seconds") from None
+            if _is_cancelled(error):
+                raise CancelledError from None
             raise ControlFailed("unreachable", str(error) or type(error).__name__) from error
 
 
-def _is_late(error: Exception) -> bool:
-    """Tell whether a request ended because it was cancelled at its deadline, which the client wraps in a list."""
-    return any(reason.check(CancelledError) for reason in getattr(error, "reasons", ()))
+def _too_late(result: object, timeout_seconds: float) -> NoReturn:
+    raise ControlFailed("unreachable", f"no answer within {timeout_seconds:g} seconds")
+
+
+def _is_cancelled(error: Exception) -> bool:
+    """Tell whether a request ended because its caller gave up: each stage of a request says so in its own way."""
+    reasons = getattr(error, "reasons", ())
+    return isinstance(error, ConnectingCancelledError) or any(reason.check(CancelledError) for reason in reasons)
 
 
 async def _refusal(response: Any) -> ControlFailed:

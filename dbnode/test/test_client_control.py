@@ -8,9 +8,13 @@ from typing import Any
 from klein import Klein
 from treq.client import HTTPClient
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import RequestTransmissionFailed, ResponseNeverReceived
 from twisted.web.http import Request
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
@@ -113,26 +117,49 @@ class ControlTests(SynchronousTestCase):
         self.assertEqual(b"".join(pieces), b'{"asked":{"shards":["sh1"]}}')
 
     def test_silence_fails_in_time(self) -> None:
-        """A server that does not answer is unreachable once the time is over."""
-        silent = HTTPClient(_Silent())
-        control = Control(self.clock, silent, SECRET)
+        """A server that does not answer, or does not even take a connection, is unreachable once the time is over."""
+        for cancelled in CANCELLED:
+            failed = self.run_now(self.silent(cancelled).heartbeat(SERVER, 2))
+            self.clock.advance(1.9)
+            self.assertNoResult(failed)
+            self.clock.advance(0.2)
 
-        failed = self.run_now(control.heartbeat(SERVER, 2))
-        self.clock.advance(1.9)
-        self.assertNoResult(failed)
-        self.clock.advance(0.2)
+            self.assertIn("no answer within 2 seconds", self.failureResultOf(failed, ControlFailed).value.text)
 
-        self.assertEqual(self.failureResultOf(failed, ControlFailed).value.code, "unreachable")
+    def test_whoever_gives_up_is_told_so(self) -> None:
+        """A request that its caller cancels says nothing about the server."""
+        for cancelled in CANCELLED:
+            given_up = self.run_now(self.silent(cancelled).heartbeat(SERVER, 2))
+
+            given_up.cancel()
+
+            self.failureResultOf(given_up, CancelledError)
+
+    def silent(self, cancelled: Exception) -> Control:
+        """Return the control plane of servers that never answer."""
+        return Control(self.clock, HTTPClient(_Silent(cancelled)), SECRET)
+
+
+#: How a request that is cancelled ends, by the stage it is in: connecting, sending, waiting; or before any of these.
+CANCELLED = (
+    ConnectingCancelledError(IPv4Address("TCP", "127.0.0.1", 5000)),
+    RequestTransmissionFailed([Failure(CancelledError())]),
+    ResponseNeverReceived([Failure(CancelledError())]),
+    CancelledError(),
+)
 
 
 @implementer(IAgent)
 class _Silent:
-    """An agent whose requests are never answered."""
+    """An agent whose requests are never answered; one that is cancelled ends with an error."""
+
+    def __init__(self, cancelled: Exception) -> None:
+        self._cancelled = cancelled
 
     def request(
         self, method: bytes, uri: bytes, headers: object = None, bodyProducer: object = None
     ) -> Deferred[IResponse]:
-        return Deferred()
+        return Deferred(lambda request: request.errback(self._cancelled))
 
 
 class SignatureTests(SynchronousTestCase):
