@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from treq.client import HTTPClient
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from dbnode.client.control import Control
+from dbnode.client.tls import ServersOnly
 from lbnode.launchers import Launcher, LaunchFailed, LaunchTimes, LostHome, ServerSpec
 from lbnode.launchers.docker import THREADS_MAX, DockerLauncher
 from lbnode.launchers.docker_client import EngineUnreachable, connect_to_engine
@@ -18,6 +22,8 @@ from lbnode.launchers.docker_containers import Containers
 from lbnode.launchers.docker_names import DockerSettings, home_name
 from lbnode.test.containers import PROJECT, SERVER_IMAGE, built_images, container_of, docker, inspect
 from lbnode.test.launcher_contract import SPEC, LauncherContract
+from raftlog.tls import MutualTls
+from raftlog.tls.authority import issue, make_authority
 
 SECRET = b"5ec3e7" * 8
 NAME = home_name("c1", "Server0")
@@ -35,15 +41,20 @@ class ContainerCase(TestCase):
 
         built_images()
         self.reactor: Any = reactor
-        pool = HTTPConnectionPool(reactor, persistent=False)
-        self.control = Control(self.reactor, HTTPClient(Agent(reactor, pool=pool)), SECRET)
+        self.settings = LIMITED
+        self.control = self.controlling()
         self.launcher: Launcher = self.with_environment(dict(os.environ))
         self.addCleanup(self.remove_all)
         return self.launcher.open()
 
+    def controlling(self) -> Control:
+        """Return what asks servers whether they live."""
+        pool = HTTPConnectionPool(self.reactor, persistent=False)
+        return Control(self.reactor, HTTPClient(Agent(self.reactor, pool=pool)), SECRET)
+
     def with_environment(self, environment: dict[str, str]) -> DockerLauncher:
         """Return another launcher of the same cluster."""
-        containers = Containers(lambda: connect_to_engine(environment, THREADS_MAX), "c1", SECRET, LIMITED, None)
+        containers = Containers(lambda: connect_to_engine(environment, THREADS_MAX), "c1", SECRET, self.settings, None)
         launcher = DockerLauncher(
             self.reactor, containers, "c1", self.control.heartbeat, self.reactor.seconds, LaunchTimes()
         )
@@ -63,6 +74,28 @@ class ContainerCase(TestCase):
 
 class RealContainerTests(ContainerCase, LauncherContract):
     pass
+
+
+class TlsTests(ContainerCase):
+    """Containers in mutual TLS."""
+
+    def controlling(self) -> Control:
+        """Ask in TLS, with certificates that are made now."""
+        certificates = Path(self.mktemp()).absolute()
+        make_authority(certificates, "c1", datetime.now(UTC))
+        issue(certificates, "balancer", "balancer", datetime.now(UTC))
+        self.settings = msgspec.structs.replace(LIMITED, tls_dir=str(certificates))
+        tls = MutualTls(self.reactor, certificates, "balancer", "balancer")
+        agent = Agent(self.reactor, ServersOnly(tls), pool=HTTPConnectionPool(self.reactor, persistent=False))
+        return Control(self.reactor, HTTPClient(agent), SECRET, tls=True)
+
+    async def test_a_server_in_tls(self) -> None:
+        """It answers who has a certificate, is healthy by its image's own check, and knows no key but its own."""
+        await self.launcher.start(SPEC)
+
+        await docker("exec", NAME, "python", "-m", "dbnode.healthcheck", "http://127.0.0.1:5000/heartbeat")
+        self.assertEqual(await docker("exec", NAME, "stat", "-c", "%a %u", "/data/server-Server0.pem"), "600 10001")
+        self.assertNotIn("ca.key", await docker("exec", NAME, "ls", "/data"))
 
 
 class ConfinementTests(ContainerCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lbnode.launchers.docker_names import LABEL_CLUSTER, LABEL_PROJECT, USER_ID,
 from lbnode.launchers.docker_network import own_container_id
 from lbnode.test.fake_engine import FakeContainer, FakeEngine, FakeNetwork, FakeVolume
 from lbnode.test.launcher_contract import SPEC, LauncherContract, who
+from raftlog.tls.authority import issue, make_authority
 
 SECRET = b"5ec3e7" * 8
 NAME = "shardlb-c1-Server0"
@@ -37,6 +39,7 @@ class DockerLauncherCase(TestCase):
 
         self.reactor: Any = reactor
         self.engine = FakeEngine()
+        self.certificates = Path(self.mktemp()).absolute()
         self.serves = True
         self.launcher: Launcher = self.with_settings(DockerSettings())
         return self.launcher.open()
@@ -83,6 +86,20 @@ class ContainerTests(DockerLauncherCase):
 
         self.assertEqual(await second.start(SPEC), first)
         self.assertEqual(len(self.engine.containers), 1)
+
+    async def test_in_tls(self) -> None:
+        """A container gets its own certificate, made at its start, and never the key of the authority."""
+        make_authority(self.certificates, "c1", datetime.now(UTC))
+        issue(self.certificates, "server", "Server1", datetime.now(UTC))
+        self.launcher = self.with_settings(DockerSettings(tls_dir=str(self.certificates)))
+        await self.launcher.open()
+        await self.launcher.start(SPEC)
+
+        self.assertIn("--tls-dir=/data", repr(self.container.made))
+        given = sorted(name for name in self.volume.entries if name.endswith((".pem", ".key")))
+        self.assertEqual(given, ["ca.pem", "server-Server0.pem"])
+        entry = self.volume.entries["server-Server0.pem"]
+        self.assertEqual((entry.mode, entry.uid), (0o600, USER_ID))
 
     async def test_the_secret_is_in_a_private_file_only(self) -> None:
         """Neither arguments nor environment nor labels show it."""
