@@ -14,17 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from benchmarks.http1 import Response
 from benchmarks.measure import Failed, Measurement, new_times
-from benchmarks.worker import IDLE, Worker, WorkerFactory
+from benchmarks.worker import IDLE, Crew, Worker
 
 #: Judges the answer to request `index` by status and body: None if it is right.
 Check: TypeAlias = Callable[[int, int, bytes], Failed | None]
@@ -90,7 +90,6 @@ class ClosedLoop:
         seconds_max: float = inf,
     ) -> None:
         self._reactor = reactor
-        self._endpoint = endpoint
         self._requests = load.requests
         self._check = load.check
         self._follow = load.follow
@@ -100,7 +99,7 @@ class ClosedLoop:
         self._deadline_seconds = deadline_seconds
         self._watch = watch
         self._seconds_max = seconds_max
-        self._factory = WorkerFactory(self)
+        self._crew = Crew(reactor, endpoint, self, self._refused)
         #: The next request to send; grows to `_end`, the number of requests unless time ends the run earlier.
         self._next = 0
         self._end = len(load.requests)
@@ -109,8 +108,6 @@ class ClosedLoop:
         self._latencies = new_times(len(load.requests))
         self._finished = new_times(len(load.requests))
         self._failures: dict[int, Failed] = {}
-        self._workers: set[Worker] = set()
-        self._connecting: set[Deferred[Any]] = set()
         self._sweep = LoopingCall(self._look)
         self._sweep.clock = reactor
         self._result: Measurement | None = None
@@ -131,7 +128,7 @@ class ClosedLoop:
 
     def joined(self, worker: Worker) -> None:
         """Take a worker that is connected."""
-        self._workers.add(worker)
+        self._crew.workers.add(worker)
         self._feed(worker, self._clock())
 
     def answered(self, worker: Worker, response: Response) -> None:
@@ -167,7 +164,7 @@ class ClosedLoop:
         """Forget a worker whose connection is gone, and open another connection while there is work."""
         if worker.index != IDLE:
             self.broken(worker, "connection lost")
-        self._workers.discard(worker)
+        self._crew.workers.discard(worker)
         self._connect(0)
         self._end_if_alone()
 
@@ -184,14 +181,9 @@ class ClosedLoop:
     def _connect(self, delay_seconds: float) -> None:
         if self._next == self._end:
             return
-        attempt = deferLater(self._reactor, delay_seconds, self._endpoint.connect, self._factory)
-        self._connecting.add(attempt)
-        _ = attempt.addBoth(self._connected, attempt)
+        self._crew.connect(delay_seconds)
 
-    def _connected(self, outcome: object, attempt: Deferred[Any]) -> None:
-        self._connecting.discard(attempt)
-        if not isinstance(outcome, Failure) or isinstance(outcome.value, CancelledError):
-            return
+    def _refused(self, failure: Failure) -> None:
         if self._next < self._end:
             self._failures[self._next] = Failed("connection refused", "no")
             self._next += 1
@@ -201,7 +193,7 @@ class ClosedLoop:
     def _look(self) -> None:
         with self._log.failuresHandled("while watching a run"):
             latest = self._clock() - self._deadline_seconds
-            for worker in list(self._workers):
+            for worker in list(self._crew.workers):
                 if worker.index != IDLE and worker.sent_at < latest:
                     self.broken(worker, "deadline")
             self._watch(self._over)
@@ -229,12 +221,9 @@ class ClosedLoop:
         )
         self._sweep.stop()
         self._watch(self._over)
-        for attempt in list(self._connecting):
-            attempt.cancel()
-        for worker in self._workers:
-            worker.transport.loseConnection()
+        self._crew.dismiss()
         self._end_if_alone()
 
     def _end_if_alone(self) -> None:
-        if self._result is not None and not self._workers and not self._done.called:
+        if self._result is not None and not self._crew.workers and not self._done.called:
             self._done.callback(self._result)

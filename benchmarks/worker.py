@@ -1,11 +1,15 @@
-"""One connection of a load client, with one request outstanding at most."""
+"""The connections of a load client, with one request outstanding on each at most."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from typing import Protocol as Shape
 
-from twisted.internet.interfaces import IAddress, ITCPTransport
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from benchmarks.http1 import MalformedResponseError, Response, ResponseParser
@@ -71,7 +75,40 @@ class Worker(Protocol):
         self._loop.left(self)
 
 
-class WorkerFactory(Factory):
+class Crew:
+    """The workers of one loop, and the attempts to connect further ones; `refused` gets what became of an attempt."""
+
+    def __init__(
+        self, reactor: Any, endpoint: IStreamClientEndpoint, loop: Loop, refused: Callable[[Failure], None]
+    ) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._factory = _WorkerFactory(loop)
+        self._refused = refused
+        self._connecting: set[Deferred[Any]] = set()
+        #: Those that are connected; the loop adds them when they join and discards them when they leave.
+        self.workers: set[Worker] = set()
+
+    def connect(self, delay_seconds: float = 0.0) -> None:
+        """Open one more connection; its worker joins the loop."""
+        attempt = deferLater(self._reactor, delay_seconds, self._endpoint.connect, self._factory)
+        self._connecting.add(attempt)
+        _ = attempt.addBoth(self._connected, attempt)
+
+    def dismiss(self) -> None:
+        """Close all connections and attempts; workers leave as their connections close."""
+        for attempt in list(self._connecting):
+            attempt.cancel()
+        for worker in self.workers:
+            worker.transport.loseConnection()
+
+    def _connected(self, outcome: object, attempt: Deferred[Any]) -> None:
+        self._connecting.discard(attempt)
+        if isinstance(outcome, Failure) and not isinstance(outcome.value, CancelledError):
+            self._refused(outcome)
+
+
+class _WorkerFactory(Factory):
     """Builds the workers of one loop."""
 
     noisy = False

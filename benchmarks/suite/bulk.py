@@ -20,14 +20,12 @@ from twisted.web.client import Agent, FileBodyProducer
 from twisted.web.http_headers import Headers
 
 from benchmarks.client import Load
-from benchmarks.process import to_the_end
 from benchmarks.suite.context import Context
+from benchmarks.suite.copying import copy
 from benchmarks.suite.document import OURSELVES, Point, Points, Sample
 from benchmarks.suite.figures import sample_of
 from benchmarks.suite.layouts import spread
-from benchmarks.suite.postgres import Postgres
-from benchmarks.suite.rows import RowReader, WrongRowsError, csv, row_at
-from benchmarks.suite.storage import TABLE
+from benchmarks.suite.rows import RowReader, WrongRowsError, row_at
 from benchmarks.suite.subjects import POSTGRES, Subject
 from benchmarks.usage import Meter, client
 from benchmarks.workloads import Workload, http_request
@@ -94,7 +92,7 @@ async def bulk(context: Context, size: Size) -> list[Point]:
                         points.add(name, phase, x, sample)
         else:
             for x, batches in ((AT_ONCE, [range(size.rows)]), (f"by {size.batch:,}", size.ranges())):
-                points.add(POSTGRES, "load", x, await _copy(context, batches))
+                points.add(POSTGRES, "load", x, await copy(context, batches))
     return points.all()
 
 
@@ -192,27 +190,3 @@ async def _stream(context: Context, subject: Subject, rows: int, accept: str, ta
         raise WrongRowsError(f"/read answered {response.code}")
     done: Deferred[None] = treq.collect(response, take)
     await done
-
-
-async def _copy(context: Context, batches: list[range]) -> Sample:
-    """Load a new PostgreSQL by one COPY per batch, each a transaction."""
-    directory = context.new_directory("postgres")
-    server = Postgres(context.reactor, directory)
-    for number, ids in enumerate(batches):
-        (directory / f"{number}.csv").write_bytes(csv(ids))
-    script = directory / "copy.sql"
-    script.write_text("".join(f"\\copy studt from '{directory}/{number}.csv' csv\n" for number in range(len(batches))))
-    watch = context.display(f"COPY in {len(batches)}", 1)
-    try:
-        await server.start()
-        await server.sql(TABLE)
-        started = context.clocks.wall()
-        await server.run("psql", "-qX", "-v", "ON_ERROR_STOP=1", "-f", str(script))
-        seconds = context.clocks.wall() - started
-        found = int(await server.sql("select count(*) from studt"))
-    finally:
-        await to_the_end(server.stop())
-        watch(1)
-    rows = sum(map(len, batches))
-    problems = [] if found == rows else [f"{found} rows are stored of {rows}"]
-    return Sample({"rows_per_second": rows / seconds, "seconds": seconds}, {}, problems)

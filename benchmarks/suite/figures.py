@@ -7,10 +7,13 @@ from benchmarks.suite.document import Sample
 from benchmarks.usage import Usage
 
 
-def sample_of(measured: Measurement, usage: Usage, rows_per_request: int = 1) -> Sample:
-    """Return the figures of a measurement; processor time is per row."""
+def sample_of(measured: Measurement, usage: Usage, rows_per_request: int | None = None) -> Sample:
+    """Return the figures of a measurement; processor time is per row.
+
+    Rows are counted where requests have several, or may have.
+    """
     summary = summarise(measured, lambda index: "")
-    rows = summary.succeeded * rows_per_request
+    rows = summary.succeeded * (rows_per_request or 1)
     figures = {
         "rate_per_second": summary.rate_per_second,
         "p50_ms": summary.p50_ms,
@@ -21,6 +24,6 @@ def sample_of(measured: Measurement, usage: Usage, rows_per_request: int = 1) ->
         "requests": float(summary.requests),
         **usage.figures(rows),
     }
-    if rows_per_request > 1:
+    if rows_per_request is not None:
         figures["rows_per_second"] = summary.rate_per_second * rows_per_request
     return Sample(figures, summary.errors, [], usage.memory)

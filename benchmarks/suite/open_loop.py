@@ -12,16 +12,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from benchmarks.client import Clocks, Load, Watch
 from benchmarks.http1 import Response
 from benchmarks.measure import Failed, Measurement, new_times
-from benchmarks.worker import IDLE, Worker, WorkerFactory
+from benchmarks.worker import IDLE, Crew, Worker
 
 #: How often deadlines and progress are looked at.
 _SWEEP_SECONDS = 0.05
@@ -58,7 +58,6 @@ class OpenLoop:
         watch: Watch,
     ) -> None:
         self._reactor = reactor
-        self._endpoint = endpoint
         self._load = load
         self._clock = clocks.wall
         self._cpu = clocks.cpu
@@ -67,8 +66,7 @@ class OpenLoop:
         self._deadline_seconds = deadline_seconds
         self._watch = watch
         self._count = len(load.requests)
-        self._factory = WorkerFactory(self)
-        self._workers: set[Worker] = set()
+        self._crew = Crew(reactor, endpoint, self, self._refused)
         self._idle: list[Worker] = []
         #: Requests that are due and wait for a connection, oldest first.
         self._waiting: deque[int] = deque()
@@ -81,7 +79,6 @@ class OpenLoop:
         self._lateness = new_times(self._count)
         self._failures: dict[int, Failed] = {}
         self._timer: IDelayedCall | None = None
-        self._connecting: set[Deferred[Any]] = set()
         self._sweep = LoopingCall(self._look)
         self._sweep.clock = reactor
         self._done: Deferred[OpenMeasurement] = Deferred()
@@ -89,16 +86,16 @@ class OpenLoop:
     def run(self) -> Deferred[OpenMeasurement]:
         """Send everything; fires when all is answered, failed or past its deadline, and all connections are closed."""
         for _ in range(self._connections):
-            self._connect()
+            self._crew.connect()
         return self._done
 
     # ---- what workers report --------------------------------------------------------------------------------
 
     def joined(self, worker: Worker) -> None:
         """Take a worker; the first request is due once all are there."""
-        self._workers.add(worker)
+        self._crew.workers.add(worker)
         self._give(worker)
-        if not self._begun and len(self._workers) == self._connections:
+        if not self._begun and len(self._crew.workers) == self._connections:
             self._begin()
 
     def answered(self, worker: Worker, response: Response) -> None:
@@ -131,14 +128,14 @@ class OpenLoop:
 
     def left(self, worker: Worker) -> None:
         """Forget a worker whose connection is gone, and open another one."""
-        self._workers.discard(worker)
+        self._crew.workers.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
         if worker.index != IDLE:
             index, worker.index = worker.index, IDLE
             self._fail(index, Failed("connection lost", "unknown"))
         if self._over < self._count:
-            self._connect()
+            self._crew.connect()
         self._end_if_alone()
 
     # ---- inside -----------------------------------------------------------------------------------------------
@@ -179,26 +176,18 @@ class OpenLoop:
         else:
             self._idle.append(worker)
 
-    def _connect(self, delay_seconds: float = 0.0) -> None:
-        attempt = deferLater(self._reactor, delay_seconds, self._endpoint.connect, self._factory)
-        self._connecting.add(attempt)
-        _ = attempt.addBoth(self._connected, attempt)
-
-    def _connected(self, outcome: object, attempt: Deferred[Any]) -> None:
-        self._connecting.discard(attempt)
-        if not isinstance(outcome, Failure) or isinstance(outcome.value, CancelledError):
-            return
+    def _refused(self, failure: Failure) -> None:
         if self._begun:
-            self._connect(_RECONNECT_SECONDS)
+            self._crew.connect(_RECONNECT_SECONDS)
         elif not self._done.called:
-            self._done.errback(outcome)
+            self._done.errback(failure)
 
     def _look(self) -> None:
         with self._log.failuresHandled("while watching an open loop"):
             latest = self._clock() - self._deadline_seconds
             while self._waiting and self._due(self._waiting[0]) < latest:
                 self._fail(self._waiting.popleft(), Failed("never sent", "no"))
-            for worker in list(self._workers):
+            for worker in list(self._crew.workers):
                 if worker.index != IDLE and self._due(worker.index) < latest:
                     self.broken(worker, "deadline")
             self._watch(self._over)
@@ -223,12 +212,9 @@ class OpenLoop:
         self._result = OpenMeasurement(measured, self._lateness)
         self._sweep.stop()
         self._watch(self._over)
-        for attempt in list(self._connecting):
-            attempt.cancel()
-        for worker in self._workers:
-            worker.transport.loseConnection()
+        self._crew.dismiss()
         self._end_if_alone()
 
     def _end_if_alone(self) -> None:
-        if self._over == self._count and not self._workers and not self._done.called:
+        if self._over == self._count and not self._crew.workers and not self._done.called:
             self._done.callback(self._result)

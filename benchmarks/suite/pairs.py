@@ -24,14 +24,14 @@ from benchmarks.workloads import Record, Workload, make_records
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One place on a curve. `batch` is rows per /write; with more than one row nothing is read back."""
+    """One place on a curve. `batch` is rows per /write where that is what varies; then nothing is read back."""
 
     x: float | str
     layout: Workload
     connections: int
     width: int
     rows: int
-    batch: int = 1
+    batch: int | None = None
     consistency: str = "linearizable"
 
 
@@ -66,7 +66,7 @@ class _Series:
             title = f"run {self._run}, {self._subject.name}, {setting.x}"
             written, sample = await self._write(setting, records, f"{title}, writes")
             found.append(("writes", setting.x, sample))
-            if setting.batch == 1:
+            if setting.batch is None:
                 found.append(("reads", setting.x, await self._read(setting, written, f"{title}, reads")))
         if self._subject.verify is not None:
             verdict = await self._subject.verify(Expected(self._stored, self._unknown, (), alone=True))
@@ -85,8 +85,9 @@ class _Series:
     async def _write(self, setting: Setting, records: list[Record], title: str) -> tuple[list[Record], Sample]:
         """Write in batches; return the rows that were acknowledged."""
         dialect = self._subject.dialect(setting.consistency)
-        batches = [records[at : at + setting.batch] for at in range(0, len(records), setting.batch)]
-        load = Load([dialect.write(batch) for batch in batches], dialect.written(setting.batch))
+        size = setting.batch or 1
+        batches = [records[at : at + size] for at in range(0, len(records), size)]
+        load = Load([dialect.write(batch) for batch in batches], dialect.written(size))
         measured, usage = await self._send(setting, load, title)
         done = batches[: len(measured.latencies)]
         for index, batch in enumerate(done):

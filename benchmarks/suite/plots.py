@@ -5,6 +5,7 @@ matplotlib comes with the extras `bench` and `dev`; nothing else needs it, so it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from io import BytesIO
@@ -15,7 +16,7 @@ from benchmarks.suite.document import Document, Point
 
 #: Text stays text and ids do not change from one drawing to the next, so that a plot can be reviewed as a difference.
 _SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "shardlb", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
-_RATES = ("rows_per_second", "rate_per_second")
+_RATES = {"rows_per_second": "rows per second", "rate_per_second": "requests per second"}
 _PANEL_INCHES = (4.6, 3.2)
 #: Percentiles are drawn over 100 / (100 - percent), so that each nine takes as much room as the one before.
 _NINES = {50: "50", 90: "90", 99: "99", 99.9: "99.9", 99.99: "99.99"}
@@ -46,11 +47,11 @@ def plot(document: Document) -> bytes:
 
 def _panels(document: Document) -> Iterator[Callable[[Any], None]]:
     """Yield what draws each panel on the axes that it is given."""
-    present = {name for point in document.points for name in point.medians()}
+    present = Counter(name for point in document.points for name in point.medians())
     rate = next((name for name in _RATES if name in present), None)
     if rate is not None:
-        yield lambda axes: _over_settings(axes, document, rate, rate.replace("_per_second", "s per second"))
-    if "p99_ms" in present:
+        yield lambda axes: _over_settings(axes, document, rate, _RATES[rate])
+    if present["p99_ms"] > 1:
         yield lambda axes: _over_settings(axes, document, "p99_ms", "p99, ms")
     if any(sample.curves for point in document.points for sample in point.samples):
         yield lambda axes: _spectra(axes, document)

@@ -143,7 +143,7 @@ class Plots(SynchronousTestCase):
         """Over numbers there is a line per subject and phase."""
         svg = self.drawn(document(point(1, OLD), point(64, NEW), point(1, OLD, subject="etcd")))
 
-        for part in ("<svg", "shardlb, writes", "etcd, writes", ">64<", "connections", "rates per second"):
+        for part in ("<svg", "shardlb, writes", "etcd, writes", ">64<", "connections", "requests per second"):
             self.assertIn(part, svg)
 
     def test_bars(self) -> None:
