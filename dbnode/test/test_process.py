@@ -15,6 +15,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dbnode.postgres.orphans import processes_in
+from dbnode.test.postgres_rig import need_postgres
+
 SCHEMA = {"columns": ["Stud_id", "Stud_name", "Stud_marks"], "dtypes": ["Number", "String", "String"]}
 #: How long a process may take to start or to end; it takes about a second.
 PATIENCE_SECONDS = 30.0
@@ -105,7 +108,22 @@ class ProcessTests(SynchronousTestCase):
 
     def test_everything_acknowledged_survives_a_kill(self) -> None:
         """After kill -9 the data directory is enough to have the same server at the same port with all its rows."""
-        first = self.start("--name", "Server0")
+        self.survive_a_kill()
+
+    def test_so_it_does_over_postgres(self) -> None:
+        """The same goes for a server with a PostgreSQL of its own, of which nothing is left running in the end."""
+        need_postgres()
+
+        last = self.survive_a_kill("--storage", "postgres")
+        running = processes_in(self.directory / "postgres")
+        self.assertEqual(last.end(signal.SIGTERM), -signal.SIGTERM, last.output.read_text())
+
+        self.assertGreater(len(running), 2)
+        self.assertEqual(processes_in(self.directory / "postgres"), [])
+
+    def survive_a_kill(self, *options: str) -> Process:
+        """Kill a server that has some rows, start it again without a word, and look for them; return it."""
+        first = self.start("--name", "Server0", *options)
         told = {"schema": SCHEMA, "shards": ["sh1"]}
         self.assertEqual(first.ask("POST", "/config", told)[0], 200)
         rows = [{"Stud_id": id_, "Stud_name": f"\U0001f600{id_}", "Stud_marks": id_ / 2} for id_ in range(50)]
@@ -121,6 +139,7 @@ class ProcessTests(SynchronousTestCase):
         after = second.endpoints()
         self.assertEqual((after["http"], after["incarnation"]), (before["http"], before["incarnation"]))
         self.assertNotEqual(after["pid"], before["pid"])
+        return second
 
     def test_term_stops_it_in_order(self) -> None:
         """SIGTERM ends the process with everything on disk, and the next one may follow at once."""

@@ -1,15 +1,17 @@
 """Servers that are killed again and again while they are written to and read, and what must be so afterwards.
 
-Two groups on three servers. Some clients share a few keys, and what they saw must be linearizable; many writers have
-rows of their own, see dbnode.testing.writer. In the end the replicas must be equal and hold what was acknowledged.
-Victims and pauses follow from the seed; what the processes make of them does not.
+Two groups on three servers, over whatever storage. Some clients share a few keys, and what they saw must be
+linearizable; many writers have rows of their own, see dbnode.testing.writer. In the end the replicas must be equal and
+hold what was acknowledged. Victims and pauses follow from the seed; what the processes make of them does not.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
+from dbnode.client.storage import POSTGRES
+from dbnode.postgres.orphans import processes_in
 from dbnode.testing.clients import Client, Target
 from dbnode.testing.process_cluster import ProcessCluster
 from dbnode.testing.verdict import judge_history, judge_rows
@@ -33,14 +37,30 @@ _POLL_SECONDS = 0.1
 
 
 class KillLoop:
-    """One run in `directory`. Afterwards `happened` says what was done and what came of it."""
+    """One run in `directory`, where `storages` are those of servers that shall not have the default.
 
-    def __init__(self, reactor: Any, directory: Path, seed: int, kills: int) -> None:
+    A PostgreSQL in `shared_postgres` is killed too, as are those that servers have of their own. Afterwards `happened`
+    says what was done and what came of it.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        directory: Path,
+        seed: int,
+        kills: int,
+        storages: Mapping[str, str] | None = None,
+        shared_postgres: Path | None = None,
+    ) -> None:
         self._reactor = reactor
         self._rng = rng = random.Random(seed)
         self._kills = kills
         self.happened: Counter[str] = Counter()
-        self._cluster = ProcessCluster(reactor, directory, random.Random(rng.getrandbits(64)), group_ids=GROUP_IDS)
+        cluster_rng = random.Random(rng.getrandbits(64))
+        self._cluster = ProcessCluster(reactor, directory, cluster_rng, group_ids=GROUP_IDS, storages=storages)
+        own = [directory / name / "postgres" for name, storage in (storages or {}).items() if storage == POSTGRES]
+        #: The directories of PostgreSQLs that are killed as well.
+        self._postgres = own if shared_postgres is None else [*own, shared_postgres]
         self._targets = [self._target(group_id, think_seconds=0.1) for group_id in GROUP_IDS]
         self._clients = [
             Client(f"client{number}", target, random.Random(rng.getrandbits(64)))
@@ -75,7 +95,10 @@ class KillLoop:
                 client.start()
             writing = gatherResults([Deferred.fromCoroutine(writer.run()) for writer in writers], consumeErrors=True)
             while sum(self._killed()) < self._kills and not writing.called:
-                await self._strike()
+                if self._postgres and self._rng.random() < 0.5:
+                    await self._strike_postgres()
+                else:
+                    await self._strike()
             for writer in writers:
                 writer.finish()
             for client in self._clients:
@@ -88,7 +111,7 @@ class KillLoop:
             await self._cluster.stop()
         finally:
             await self._cluster.kill_all()
-        self._judge()
+        await self._judge()
 
     def _killed(self) -> Iterator[int]:
         return (number for what, number in self.happened.items() if what.startswith("killed"))
@@ -113,6 +136,19 @@ class KillLoop:
             ]
         )
 
+    async def _strike_postgres(self) -> None:
+        """Let it run for a while, and kill a PostgreSQL or one of its processes, upon which it ends all others.
+
+        It comes back by itself.
+        """
+        await deferLater(self._reactor, self._rng.uniform(0.05, 0.8))
+        running = processes_in(self._rng.choice(self._postgres))
+        if running:
+            victim = self._rng.choice([running[0], self._rng.choice(running)])
+            what = "PostgreSQL" if victim == running[0] else "a process of PostgreSQL"
+            self.happened[f"killed ({what})"] += 1
+            os.kill(victim, signal.SIGKILL)
+
     async def _bring_back(self, name: str, down_seconds: float, starting_seconds: float | None) -> None:
         await deferLater(self._reactor, down_seconds)
         if starting_seconds is not None:
@@ -127,10 +163,10 @@ class KillLoop:
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
-    def _judge(self) -> None:
+    async def _judge(self) -> None:
         for target in self._targets:
             self.happened["operations on shared keys"] += len(target.history)
             judge_history(f"group {target.group_id}", target.history)
         for group_id in GROUP_IDS:
-            files = [self._cluster.store_file(name, group_id) for name in self._cluster.names]
-            self.happened["rows in the end"] += judge_rows(f"group {group_id}", files, self._writers[group_id])
+            contents = await self._cluster.contents(group_id)
+            self.happened["rows in the end"] += judge_rows(f"group {group_id}", contents, self._writers[group_id])

@@ -92,8 +92,7 @@ class Partitions:
                 await cluster.kill_all()
             await self._network.close()
         judge_history("shared keys", self._history)
-        files = [cluster.store_file(name, _GROUP_ID) for name in self._names]
-        self.happened["rows in the end"] = judge_rows("rows", files, self._writers)
+        self.happened["rows in the end"] = judge_rows("rows", await cluster.contents(_GROUP_ID), self._writers)
 
     async def _workers(self, cluster: ProcessCluster) -> list[Any]:
         work: list[Any] = []

@@ -7,7 +7,7 @@ chose, and keeps them when it is started again.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from dbnode.client import SessionOptions, ShardSession, Unanswered
 from dbnode.client.control import Control
 from dbnode.schema import Schema
+from dbnode.testing.content import Content, contents_of
 from dbnode.testing.link_client import LinkClient
 from dbnode.testing.networks import Dial, Loopback, Network
 from dbnode.testing.server_process import PATIENCE_SECONDS, TWISTD, ServerProcess
@@ -43,7 +44,8 @@ _STATUS_SECONDS = 2.0
 class ProcessCluster:
     """Servers named in `names`, below `directory`; each of `group_ids` has a voter on every one of them.
 
-    `program` is what each interpreter runs, see dbnode.testing.server_process; `network` is where they live, opened.
+    `program` is what each interpreter runs, see dbnode.testing.server_process; `network` is where they live, opened;
+    `storages` are those of servers that shall not have the default.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ProcessCluster:
         group_ids: Sequence[int] = (1,),
         program: Sequence[str] = TWISTD,
         network: Network | None = None,
+        storages: Mapping[str, str] | None = None,
     ) -> None:
         self._reactor = reactor
         self._directory = directory
@@ -64,6 +67,7 @@ class ProcessCluster:
         secret_file = directory / "secret"
         self._secret_file = secret_file
         self._network = network or Loopback()
+        self._storages = storages or {}
         self.servers = {name: self._server(name, program) for name in names}
         self._endpoints: dict[str, ServerFile] = {}
         self._clients: list[LinkClient] = []
@@ -73,6 +77,8 @@ class ProcessCluster:
     def _server(self, name: str, program: Sequence[str]) -> ServerProcess:
         network = self._network
         options = ["--name", name, "--cluster-id", _CLUSTER, "--secret-file", str(self._secret_file)]
+        if name in self._storages:
+            options += ["--storage", self._storages[name]]
         if network.interface(name) != _LOOPBACK:
             options += [f"--{what}=tcp:0:interface={network.interface(name)}" for what in ("http", "link")]
         return ServerProcess(self._reactor, self._directory / name, options, program, network.command(name))
@@ -135,7 +141,7 @@ class ProcessCluster:
         return {name: await self._network.way(source, name, endpoint) for name, endpoint in listening.items()}
 
     def _group(self, group_id: int) -> GroupConfig:
-        replicas = {group_id * 10 + place: name for place, name in enumerate(self.names)}
+        replicas = {_replica_id(group_id, place): name for place, name in enumerate(self.names)}
         return GroupConfig(
             group_id, f"sh{group_id}", {str(id_): name for id_, name in replicas.items()}, list(replicas)
         )
@@ -191,6 +197,14 @@ class ProcessCluster:
         """Return where a server serves HTTP."""
         return self._endpoints[name].http
 
-    def store_file(self, name: str, group_id: int) -> Path:
-        """Return where a server's replica of a group keeps its rows."""
-        return self.servers[name].directory / "shards" / f"{group_id}.sqlite"
+    async def contents(self, group_id: int) -> list[Content]:
+        """Return what each replica of a group holds; the servers have stopped."""
+        found = []
+        for place, name in enumerate(self.names):
+            replicas = {group_id: _replica_id(group_id, place)}
+            found.append((await contents_of(self._reactor, self.servers[name].directory, replicas, SCHEMA))[group_id])
+        return found
+
+
+def _replica_id(group_id: int, place: int) -> int:
+    return group_id * 10 + place
