@@ -10,14 +10,14 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _PYTHON = os.path.join(_ROOT, ".venv", "bin", "python")
 
 
-def start(command: str) -> None:
-    """Run `main` of benchmarks.COMMAND; where this interpreter lacks what that needs, start again in .venv."""
+def start(command: str, package: str = "benchmarks") -> None:
+    """Run `main` of PACKAGE.COMMAND; where this interpreter lacks what that needs, start again in .venv."""
     try:
-        module = import_module(f"benchmarks.{command}")
+        module = import_module(f"{package}.{command}")
     except ImportError as missing:
         if os.path.abspath(sys.executable) == _PYTHON:
             raise
         if not os.path.exists(_PYTHON):
             sys.exit(f"{missing}; there is no .venv here yet: run `make bench`, which makes it")
         os.execv(_PYTHON, [_PYTHON, *sys.argv])
-    module.main()
+    sys.exit(module.main())
