@@ -7,6 +7,7 @@ else is ever signalled.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,10 @@ class ServerProcess:
         """Send it a signal if it runs."""
         if self.alive:
             os.kill(self.pid, number)
+
+    def wipe(self) -> None:
+        """Remove its data directory."""
+        shutil.rmtree(self.data_dir)
 
 
 class Cluster:

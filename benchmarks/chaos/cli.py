@@ -19,9 +19,10 @@ from benchmarks.command import check_addresses, positive, until_interrupted
 from benchmarks.door import UnexpectedAnswerError, UnreachableError
 from benchmarks.process import StartError
 from benchmarks.workloads import TableFullError
+from lbnode.launchers import LaunchFailed
 
 #: What ends a chaos without being a bug of it.
-_REASONS = (StartError, TableFullError, UnexpectedAnswerError, UnreachableError)
+_REASONS = (LaunchFailed, StartError, TableFullError, UnexpectedAnswerError, UnreachableError)
 _EXIT_BAD, _EXIT_STOPPED = 1, 2
 
 _EPILOG = """\
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--spawn", action="store_true", help="start a cluster of its own (the default)")
     where.add_argument("--url", help="use the balancer at http://host:port, which runs on this machine")
+    where.add_argument("--containers", metavar="IMAGE", help="start one whose servers are containers of that image")
     parser.add_argument("--data-dir", help="with --url: the data directory of that balancer")
     parser.add_argument("--minutes", type=_minutes, default=1.0, help="how long faults strike (default 1)")
     parser.add_argument("--seed", type=int, default=1, help="seed of faults and operations (default 1)")

@@ -6,7 +6,6 @@ back in time is a problem that the report shows.
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
@@ -56,7 +55,7 @@ class Downtime:
         self._say(f"kill -9 {name} and remove its data")
         self._outages.down([name])
         self._signal([name], signal.SIGKILL)
-        shutil.rmtree(self._site.servers()[name].data_dir)
+        self._site.servers()[name].wipe()
         back = await self._until(lambda: self._site.serves(name), f"{name} did not come back without its data")
         if back and await self._until(self._site.all_serving, f"the replicas of {name} were not replaced"):
             self._outages.up([name])

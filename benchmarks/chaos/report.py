@@ -16,7 +16,10 @@ _IDS_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the caller asked for. `url` and `data_dir` are None for a cluster of chaos's own."""
+    """What the caller asked for. `url` and `data_dir` are None for a cluster of chaos's own.
+
+    `containers` is the image of that cluster's servers, None for processes.
+    """
 
     seed: int
     minutes: float
@@ -25,6 +28,7 @@ class Options:
     data_dir: str | None
     directory: str | None
     keep: bool
+    containers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

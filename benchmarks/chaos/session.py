@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 from benchmarks.chaos.keys import Keys
 from benchmarks.chaos.report import Options, Report
 from benchmarks.chaos.run import Chaos
-from benchmarks.chaos.site import Site
+from benchmarks.chaos.site import Server, Site
 from benchmarks.chaos.view import View
+from benchmarks.container_cluster import ContainerCluster
 from benchmarks.door import Door, host_and_port
 from benchmarks.process import to_the_end
-from benchmarks.spawn import Cluster
+from benchmarks.spawn import Cluster, servers_below
 from benchmarks.workloads import A_1, Shard
 
 #: The servers of A-1, with shards that no chaos fills.
@@ -29,12 +31,14 @@ async def hold_chaos(
 ) -> tuple[Report, Path | None]:
     """Do what the options ask for; return the report and what was kept: data and logs if something is wrong."""
     if options.url is not None and options.data_dir is not None:
-        site = Site(reactor, Door(reactor, *host_and_port(options.url)), Path(options.data_dir), None)
+        site = Site(
+            reactor, Door(reactor, *host_and_port(options.url)), partial(servers_below, Path(options.data_dir)), None
+        )
         return await Chaos(reactor, clock, options, view, site, await _keys(site.door)).run(), None
     directory = Path(mkdtemp(prefix="shardlb-chaos-", dir=options.directory))
     keep = options.keep
     try:
-        async with _spawned(reactor, directory) as site:
+        async with _spawned(reactor, directory, options.containers) as site:
             report = await Chaos(reactor, clock, options, view, site, Keys(_TABLE.shards)).run()
         keep = keep or not report.good
         return report, directory if keep else None
@@ -44,13 +48,22 @@ async def hold_chaos(
 
 
 @asynccontextmanager
-async def _spawned(reactor: Any, directory: Path) -> AsyncIterator[Site]:
-    cluster = Cluster(reactor, directory)
+async def _spawned(reactor: Any, directory: Path, image: str | None) -> AsyncIterator[Site]:
+    cluster, look = _cluster(reactor, directory, image)
     try:
         await cluster.start(_TABLE)
-        yield Site(reactor, cluster.door, directory, cluster)
+        yield Site(reactor, cluster.door, look, cluster)
     finally:
         await to_the_end(cluster.stop())
+
+
+def _cluster(reactor: Any, directory: Path, image: str | None) -> tuple[Cluster, Callable[[], Iterable[Server]]]:
+    """Return a cluster, with servers in containers of an image if there is one, and what finds the servers."""
+    if image is None:
+        cluster = Cluster(reactor, directory)
+        return cluster, cluster.servers
+    contained = ContainerCluster(reactor, directory, image)
+    return contained, contained.containers
 
 
 async def _keys(door: Door) -> Keys:

@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.chaos.faults import BALANCER_KINDS, RESIZE_KINDS, Kind
 from benchmarks.door import Door, UnreachableError
 from benchmarks.process import answers
-from benchmarks.spawn import Cluster, ServerProcess, servers_below
+from benchmarks.spawn import Cluster
 from dbnode.wire import Endpoint
 
 _HEARTBEAT_SECONDS = 1.0
 
 
-class Site:
-    """A balancer at `door`, its servers with their data below `directory`; `own` is all of it if we started it."""
+class Server(Protocol):
+    """A database server that can be broken."""
 
-    def __init__(self, reactor: Any, door: Door, directory: Path, own: Cluster | None) -> None:
+    @property
+    def name(self) -> str:
+        """Its name in the cluster."""
+        ...
+
+    @property
+    def http(self) -> Endpoint:
+        """Where it serves HTTP."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, paused or not."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send it a signal if it runs."""
+
+    def wipe(self) -> None:
+        """Remove its data, once it was killed."""
+
+
+class Site:
+    """A balancer at `door`, its servers as `look` finds them; `own` is all of it if we started it."""
+
+    def __init__(self, reactor: Any, door: Door, look: Callable[[], Iterable[Server]], own: Cluster | None) -> None:
         self._reactor = reactor
         self.door = door
         self.own = own
-        self._directory = directory
+        self._look = look
 
-    def servers(self) -> dict[str, ServerProcess]:
-        """Return the servers by name, running or not; one whose directory was wiped is not among them."""
-        return {server.name: server for server in servers_below(self._directory)}
+    def servers(self) -> dict[str, Server]:
+        """Return the servers by name, running or not; one whose data was wiped is not among them."""
+        return {server.name: server for server in self._look()}
 
     async def serves(self, name: str) -> bool:
         """Return whether a server runs and answers."""

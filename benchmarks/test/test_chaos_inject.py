@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from benchmarks.chaos.faults import BALANCER_KINDS, RESIZE_KINDS, Fault, Kind
 from benchmarks.chaos.inject import Injector
 from benchmarks.chaos.outages import Outages
 from benchmarks.chaos.site import Site
+from benchmarks.spawn import servers_below
 from benchmarks.test.serving import ServedCase
 from benchmarks.test.test_spawn import start_time
 from dbnode.wire import Endpoint, ServerFile
@@ -29,7 +31,7 @@ class InjectorCase(ServedCase):
             self.start(name)
         self.outages = Outages(self.reactor.seconds)
         self.said: list[str] = []
-        self.site = Site(self.reactor, self.door, self.directory, None)
+        self.site = Site(self.reactor, self.door, partial(servers_below, self.directory), None)
         self.downtime = Downtime(self.reactor, self.site, self.outages, self.said.append)
         self.injector = Injector(self.reactor, self.site, self.outages, self.downtime, self.said.append)
         self.began = self.reactor.seconds()
