@@ -25,6 +25,7 @@ from dbnode.jsonhttp.answer import Answer, Endpoint, Response, Streamed
 from dbnode.jsonhttp.channel import JsonChannel
 from dbnode.jsonhttp.reader import NotForUs, RequestReader
 from dbnode.jsonhttp.serve import failure_response, resolved, write_streamed
+from raftlog.link.prompt import prompt_write
 
 #: What a client may send ahead while its request is served, before it is read no further.
 _AHEAD_BYTES_MAX = 1 << 16
@@ -51,6 +52,11 @@ class LeanChannel(JsonChannel):
         self._taking = False
         self._ahead: list[bytes] = []
         self._gone = False
+
+    def connectionMade(self) -> None:
+        """Begin."""
+        self._send = prompt_write(self.transport)
+        super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
         """Serve what arrives, in order."""
@@ -139,7 +145,7 @@ class LeanChannel(JsonChannel):
         self.site.receiving.hold(self, reader.held_bytes)
         if reader.expects and self._refused_at is None:
             reader.expects = False
-            self.write(_CONTINUE)
+            self._send(_CONTINUE)
         return b""
 
     def _not_direct(self, data: bytes) -> None:
@@ -187,7 +193,7 @@ class LeanChannel(JsonChannel):
 
     def _answer(self, response: Response) -> None:
         self._serving = self._handlingRequest = False
-        self.write(self.site.messages.whole(response, keep_alive=bool(self.persistent)))
+        self._send(self.site.messages.whole(response, keep_alive=bool(self.persistent)))
         self._idle_since = self.site.reactor.seconds()
         if not self.persistent:
             self.loseConnection()

@@ -26,6 +26,7 @@ from raftlog.link.identity import Identity, Lane
 from raftlog.link.interface import Receive
 from raftlog.link.options import LinkCounters, LinkOptions
 from raftlog.link.outbox import Outbox, Turn
+from raftlog.link.prompt import prompt_write
 from raftlog.tls import explained, peer_of
 
 
@@ -229,7 +230,7 @@ class FramedConnection(Protocol):
         self.established = True
         self._cancel_deadline()
         self.transport.registerProducer(self, True)
-        self._outbox.attach(self.transport.write)
+        self._outbox.attach(prompt_write(self.transport))
         self._on_established(self)
         if (rest := self._handshake.rest()) and self._state is _State.OPEN:
             self._deliver(rest)

@@ -18,7 +18,6 @@ from raftlog.link.frames import HEADER_BYTES, frame
 from raftlog.link.options import LinkCounters, LinkOptions
 
 _log = Logger()
-_flush_failures_logged = _log.failureHandler("cannot flush an outbox:")
 
 
 class Turn:
@@ -37,8 +36,10 @@ class Turn:
     def _run(self) -> None:
         calls, self._calls = self._calls, []
         for call in calls:
-            with _flush_failures_logged:
+            try:
                 call()
+            except Exception:  # noqa: BLE001 - one connection's failure spares the others
+                _log.failure("cannot flush an outbox")
 
 
 class Outbox:
