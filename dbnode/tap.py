@@ -35,6 +35,7 @@ from raftlog.link import Identity, Receive
 from raftlog.link.links import Links
 from raftlog.link.refusals import Refusals
 from raftlog.tls import MutualTls, TlsRole, TlsUnusable
+from raftlog.turnclock import TurnClock
 from raftlog.wal import RecoveredGroup, Wal, WalError, open_wal
 
 T = TypeVar("T")
@@ -147,16 +148,19 @@ class ServerProcess(Service):
         storage: Storage,
     ) -> DatabaseServer:
         reactor, settings = self._reactor, self._settings
+        clock = TurnClock(reactor)
         rng = random.Random(secrets.randbits(64))
 
         def links_of(receive: Receive) -> Links:
             own = Identity(identity.cluster_id, "server", identity.name, identity.incarnation)
             assert secret is not None
-            self._links = Links(reactor, own, secret, encode_items, decode_items, receive, rng=rng, tls=self._tls)
+            self._links = Links(
+                reactor, own, secret, encode_items, decode_items, receive, rng=rng, tls=self._tls, clock=clock
+            )
             return self._links
 
         return DatabaseServer(
-            reactor,
+            clock,
             rng,
             identity,
             wal=wal,

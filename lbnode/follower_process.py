@@ -26,6 +26,7 @@ from lbnode.process import (
 from lbnode.standard_input import StandardInput
 from raftlog.link import Identity, Receive
 from raftlog.link.links import Links
+from raftlog.turnclock import TurnClock
 
 #: A balancer's own deadline comes first, and its answer says what has become of the request.
 _FORWARD_GRACE_SECONDS = 5.0
@@ -65,6 +66,7 @@ class FollowerProcess(OwnProcess):
 
     def _put_together(self, secret: bytes) -> Follower:
         reactor, options = self._reactor, self._options
+        clock = TurnClock(reactor)
         rng = random.Random(secrets.randbits(64))
         incarnation = secrets.token_hex(8)
         name = links_name(f"follower-{incarnation}")
@@ -72,10 +74,10 @@ class FollowerProcess(OwnProcess):
 
         def links_of(cluster_id: str, receive: Receive) -> Links:
             own = Identity(cluster_id, "balancer", name, incarnation)
-            return Links(reactor, own, secret, encode_items, decode_items, receive, rng=rng, tls=tls)
+            return Links(reactor, own, secret, encode_items, decode_items, receive, rng=rng, tls=tls, clock=clock)
 
         return Follower(
-            reactor,
+            clock,
             rng,
             name=name,
             balancers=options["follow"],

@@ -48,6 +48,7 @@ from lbnode.workers import Workers, WorkerTimes
 from raftlog.link import Identity, Receive
 from raftlog.link.links import Links
 from raftlog.tls import MutualTls, TlsUnusable
+from raftlog.turnclock import TurnClock
 from raftlog.wal import Wal, WalError, open_wal
 
 #: Where the balancer itself listens when workers serve its clients.
@@ -147,6 +148,7 @@ class BalancerProcess(OwnProcess):
 
     def _put_together(self, cluster_id: str, secret: bytes, control: Control, launcher: Launcher) -> Balancer:
         reactor, options = self._reactor, self._options
+        clock = TurnClock(reactor)
         rng = random.Random(secrets.randbits(64))
         incarnation = secrets.token_hex(8)
         self._wal, recovered = open_wal(
@@ -155,10 +157,10 @@ class BalancerProcess(OwnProcess):
 
         def links_of(name: str, receive: Receive) -> Links:
             own = Identity(cluster_id, "balancer", name, incarnation)
-            return Links(reactor, own, secret, encode_items, decode_items, receive, rng=rng, tls=self._tls)
+            return Links(reactor, own, secret, encode_items, decode_items, receive, rng=rng, tls=self._tls, clock=clock)
 
         return Balancer(
-            reactor,
+            clock,
             rng,
             name=links_name(incarnation),
             state_file=self._data.catalog / "state.json",

@@ -58,7 +58,8 @@ class Links(Service):
     `encode` makes the payload of a frame from a list of items, `decode` the list again; `receive` takes the items of
     each frame with the connection that brought them. `dial` returns the endpoint for an address, by default plain TCP.
     With `tls` every connection, dialled and accepted, is in TLS. Peers may be set before the service is started; they
-    are dialled from then on. `eager` are the lanes opened at once, by default those of the own role.
+    are dialled from then on. `eager` are the lanes opened at once, by default those of the own role. `clock` is the
+    one that ends the turns, by default the reactor.
     """
 
     _log = Logger()
@@ -77,9 +78,10 @@ class Links(Service):
         dial: Callable[[Endpoint], IStreamClientEndpoint] | None = None,
         eager: tuple[Lane, ...] | None = None,
         tls: MutualTls | None = None,
+        clock: IReactorTime | None = None,
     ) -> None:
         options = options or LinkOptions()
-        clock: IReactorTime = reactor
+        clock = clock or reactor
         self.identity = identity
         self.counters = LinkCounters()
         self._wiring = Wiring(
