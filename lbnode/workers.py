@@ -63,11 +63,6 @@ class Workers(Service):
         self._processes = processes
         self._workers = [_Worker(clock, number, self._spawn, times) for number in range(count)]
 
-    @property
-    def respawns(self) -> int:
-        """How many were started again after they had ended."""
-        return sum(worker.respawns for worker in self._workers)
-
     def startService(self) -> None:
         """Start them."""
         super().startService()
@@ -111,13 +106,16 @@ class _Worker(ProcessProtocol):
         self._pause_seconds = times.pause_seconds_min
         self._again: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
-        self.respawns = 0
 
     def start(self) -> None:
         """Start a process."""
         self._again = None
         self._started_at = self._clock.seconds()
-        self._process = self._spawn(self._number, self)
+        try:
+            self._process = self._spawn(self._number, self)
+        except OSError:  # no memory, no more processes, no room for its log
+            self.processEnded(Failure())
+            return
         self._log.info("started worker {number}, process {pid}", number=self._number, pid=self._process.pid)
 
     def processEnded(self, reason: Failure) -> None:  # noqa: N802 - called by Twisted
@@ -134,7 +132,6 @@ class _Worker(ProcessProtocol):
             reason=reason.getErrorMessage(),
             pause=self._pause_seconds,
         )
-        self.respawns += 1
         self._again = self._clock.callLater(self._pause_seconds, self.start)
         self._pause_seconds = min(2 * self._pause_seconds, self._times.pause_seconds_max)
 

@@ -30,7 +30,7 @@ from raftlog.link import Identity, Receive
 from raftlog.link.memory import MemoryLinks
 
 #: How often answers on their way are delivered.
-_TURN_SECONDS = 0.005
+_TURN_SECONDS = 0.02
 
 
 class MemorySource:

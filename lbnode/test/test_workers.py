@@ -49,11 +49,14 @@ class PretendedProcesses:
         self.started: list[PretendedProcess] = []
         #: What of the process the last start was given.
         self.given: dict[str, Any] = {}
+        self.is_out_of_memory = False
 
     def spawnProcess(
         self, protocol: ProcessProtocol, executable: str, args: list[str], **given: Any
     ) -> PretendedProcess:
         """See IReactorProcess.spawnProcess."""
+        if self.is_out_of_memory:
+            raise BlockingIOError("fork: out of memory")
         self.given = given
         process = PretendedProcess(100 + len(self.started), protocol, args)
         self.started.append(process)
@@ -99,7 +102,7 @@ class WorkersTests(SynchronousTestCase):
 
         self.assertEqual(len(self.started), 3)
         self.assertIn("worker-0.log", self.started[2].arguments[-4])
-        self.assertEqual((self.started[1].signals, self.workers.respawns), ([], 1))
+        self.assertEqual(self.started[1].signals, [])
 
     def test_one_that_keeps_dying(self) -> None:
         """Pauses grow up to a limit, and are short again once a worker has lived for a while."""
@@ -115,6 +118,16 @@ class WorkersTests(SynchronousTestCase):
 
         self.assertEqual(pauses, [0.2, 0.4, 0.8, 1.0, 1.0])
         self.assertAlmostEqual(call.getTime() - self.clock.seconds(), 0.2)
+
+    def test_one_that_cannot_be_started(self) -> None:
+        """It is tried again, as if it had died at once."""
+        self.processes.is_out_of_memory = True
+        self.started[0].die()
+        self.clock.advance(0.2)
+        self.processes.is_out_of_memory = False
+        self.clock.advance(0.4)
+
+        self.assertEqual(len(self.started), 3)
 
     def test_stopping(self) -> None:
         """All are told to end, and none is started again."""
