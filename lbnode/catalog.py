@@ -21,6 +21,7 @@ import msgspec
 from dbnode.wire import Endpoint
 from lbnode.resize import PlannedShard, Resize, in_transit, misfit, new_shards, resized, united
 from lbnode.table import ServerRecord, ShardRecord, Table
+from lbnode.voters import BalancerRecord, Office
 
 
 class Preparing(msgspec.Struct, frozen=True, tag="preparing"):
@@ -53,6 +54,10 @@ class Catalog(msgspec.Struct, frozen=True):
     next_operation_id: int = 1
     table: Table | None = None
     operation: Preparing | Finishing | None = None
+    #: By name; a balancer alone is not listed.
+    balancers: dict[str, BalancerRecord] = {}
+    next_balancer_id: int = 1
+    office: Office | None = None
 
     def servers(self) -> dict[str, ServerRecord]:
         """Return every server that there may be, by home: the table's, and those of the operation in progress."""
@@ -97,15 +102,17 @@ class Catalog(msgspec.Struct, frozen=True):
 
 
 class FoundCluster(msgspec.Struct, frozen=True, tag="found_cluster"):
-    """The first command of a catalog: gives the cluster its id."""
+    """The first command of a catalog: gives the cluster its id, and says who its balancers are unless it is one."""
 
     cluster_id: str
+    balancers: dict[str, BalancerRecord] = {}
 
 
 class RestoreCatalog(msgspec.Struct, frozen=True, tag="restore_catalog"):
     """The first command of a catalog that was put together again from what the servers knew."""
 
     catalog: Catalog
+    balancers: dict[str, BalancerRecord] = {}
 
 
 class BeginInit(msgspec.Struct, frozen=True, tag="begin_init"):
@@ -187,6 +194,26 @@ class ForgetReplicas(msgspec.Struct, frozen=True, tag="forget_replicas"):
     replica_ids: tuple[int, ...]
 
 
+class TakeOffice(msgspec.Struct, frozen=True, tag="take_office"):
+    """The balancer `holder`, which leads the catalog's group, is the controller from now on."""
+
+    holder: str
+    url: str
+
+
+class HoldOffice(msgspec.Struct, frozen=True, tag="hold_office"):
+    """Whoever took over as the `number`-th controller is about to act: refused if somebody took over since."""
+
+    number: int
+
+
+class AdmitBalancer(msgspec.Struct, frozen=True, tag="admit_balancer"):
+    """A balancer lost its data directory and begins anew in one of this incarnation, under a new replica id."""
+
+    name: str
+    incarnation: str
+
+
 Command: TypeAlias = (
     FoundCluster
     | RestoreCatalog
@@ -200,6 +227,9 @@ Command: TypeAlias = (
     | MoveReplica
     | ReplicasJoined
     | ForgetReplicas
+    | TakeOffice
+    | HoldOffice
+    | AdmitBalancer
 )
 
 
@@ -216,10 +246,9 @@ def apply(catalog: Catalog, command: Command) -> Catalog:
     """Return the catalog after a command; raises Refused if it does not fit."""
     match command:
         case FoundCluster():
-            after = _found(catalog, command)
+            after = _found(catalog, command, catalog)
         case RestoreCatalog():
-            _found(catalog, FoundCluster(command.catalog.cluster_id))
-            return command.catalog
+            return _found(catalog, FoundCluster(command.catalog.cluster_id, command.balancers), command.catalog)
         case BeginInit():
             after = _begin_init(catalog, command)
         case BeginResize():
@@ -242,13 +271,45 @@ def apply(catalog: Catalog, command: Command) -> Catalog:
             after = _joined(catalog, command)
         case ForgetReplicas():
             after = _forget(catalog, command)
+        case TakeOffice():
+            number = catalog.office.number + 1 if catalog.office is not None else 1
+            after = msgspec.structs.replace(catalog, office=Office(number, command.holder, command.url))
+        case HoldOffice():
+            after = _held(catalog, command.number)
+        case AdmitBalancer():
+            after = _admitted(catalog, command)
     return catalog if after == catalog else msgspec.structs.replace(after, version=catalog.version + 1)
 
 
-def _found(catalog: Catalog, command: FoundCluster) -> Catalog:
+def _found(catalog: Catalog, command: FoundCluster, beginning: Catalog) -> Catalog:
     if catalog.cluster_id:
         raise Refused("conflict", f"this is cluster {catalog.cluster_id} already")
-    return msgspec.structs.replace(catalog, cluster_id=command.cluster_id)
+    return msgspec.structs.replace(
+        beginning,
+        cluster_id=command.cluster_id,
+        balancers=command.balancers,
+        next_balancer_id=len(command.balancers) + 1,
+    )
+
+
+def _held(catalog: Catalog, number: int) -> Catalog:
+    if catalog.office is None or catalog.office.number != number:
+        raise Refused("deposed", "another balancer is the controller now")
+    return catalog
+
+
+def _admitted(catalog: Catalog, command: AdmitBalancer) -> Catalog:
+    known = catalog.balancers.get(command.name)
+    if known is None:
+        raise Refused("conflict", f"{command.name} is no balancer of this cluster")
+    if known.incarnation == command.incarnation:
+        return catalog
+    record = BalancerRecord(catalog.next_balancer_id, command.incarnation)
+    return msgspec.structs.replace(
+        catalog,
+        balancers={**catalog.balancers, command.name: record},
+        next_balancer_id=catalog.next_balancer_id + 1,
+    )
 
 
 def _begin_init(catalog: Catalog, command: BeginInit) -> Catalog:

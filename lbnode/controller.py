@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -33,6 +33,7 @@ from lbnode.state import ClusterState, describe
 from lbnode.table import Table
 from lbnode.upkeep import Upkeep
 from lbnode.wire import AddRequest, InitRequest, RemoveRequest
+from raftlog.errors import GroupError
 
 
 class ControllerTimes(msgspec.Struct, frozen=True):
@@ -101,16 +102,29 @@ class Controller(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        background, self._background = self._background, []
-        for running in background:
-            running.cancel()
-            await running
+        await self._rest()
         await self._operations.stop()
         await self._upkeep.stop()
         await self._watch.close()
         failures = await self._fleet.stop(self._catalog.catalog.servers().values())
         for server, reason in failures.items():
             self._log.error("{server} was left running: {reason}", server=server, reason=reason)
+
+    async def step_down(self) -> None:
+        """Act no more and leave everything as it is, for another balancer's controller; it may begin again later."""
+        await maybeDeferred(super().stopService)
+        await self._rest()
+        await self._operations.leave()
+        await self._upkeep.stop()
+        self._fleet.forget()
+        self._reshape.forget()
+
+    async def _rest(self) -> None:
+        """Go round no more."""
+        background, self._background = self._background, []
+        for running in background:
+            running.cancel()
+            await running
 
     def catalog_changed(self, catalog: Catalog) -> None:
         """Hand on what follows from a new catalog."""
@@ -132,6 +146,8 @@ class Controller(Service):
                 is_busy = await self._round()
             except CancelledError:
                 raise
+            except GroupError as error:
+                self._log.info("a round of the controller was cut short: {error}", error=error)
             except Exception:  # noqa: BLE001 - whatever a round fails of, the next one begins anew
                 self._log.failure("a round of the controller failed")
             await deferLater(self._clock, self._times.busy_seconds if is_busy else self._times.round_seconds)

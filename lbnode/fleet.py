@@ -82,6 +82,10 @@ class Fleet:
         self._starting = DeferredSemaphore(times.starts_at_once_max)
         self._seen: dict[str, _Seen] = {}
 
+    def forget(self) -> None:
+        """Know nothing of any server: somebody else looks after them, and may do what is not seen here."""
+        self._seen.clear()
+
     def states(self) -> dict[str, ServerState]:
         """Return how each server was last seen, by home."""
         now_seconds = self._clock.seconds()

@@ -14,12 +14,18 @@ from dbnode.errors import ApiError
 from lbnode.catalog import Refused
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import in_background
+from lbnode.forwarding import no_controller, outcome_unknown
 from lbnode.initialise import Initialisation
 from lbnode.planner import is_same, plan_init
 from lbnode.refusals import not_initialised
 from lbnode.resizing import Resizing
 from lbnode.table import Table
 from lbnode.wire import AddRequest, InitRequest, RemoveRequest
+from raftlog.errors import GroupError
+
+_STOPPING = ApiError(
+    "stopping", "the balancer stops; the operation is rolled back, or goes on when it starts again", status=503
+)
 
 
 class Operations:
@@ -34,6 +40,7 @@ class Operations:
         self._initialisation = initialisation
         self._resizing = resizing
         self._running: Deferred[None] | None = None
+        self._told_at_end = _STOPPING
 
     @property
     def is_running(self) -> bool:
@@ -74,6 +81,14 @@ class Operations:
 
     async def stop(self) -> None:
         """Roll back what is not committed."""
+        await self._cut_short(_STOPPING)
+
+    async def leave(self) -> None:
+        """Leave what runs to the next controller, as it is: nothing can be rolled back by who is not the controller."""
+        await self._cut_short(outcome_unknown("another balancer takes over as the controller"))
+
+    async def _cut_short(self, told: ApiError) -> None:
+        self._told_at_end = told
         if self._running is not None:
             self._running.cancel()
             await self._running
@@ -92,27 +107,34 @@ class Operations:
     async def _run(self, operation: Coroutine[Deferred[Any], Any, None], what: str) -> None:
         """Carry out an operation; cancelling drops the waiter only."""
         waiter: Deferred[None] = Deferred()
-        self._running = in_background(_told(operation, waiter), what)
+        self._running = in_background(self._carry_out(operation, waiter), what)
         await waiter
 
+    async def _carry_out(self, operation: Coroutine[Deferred[Any], Any, None], waiter: Deferred[None]) -> None:
+        """Carry out an operation and tell the waiter, unless it went away."""
+        try:
+            await operation
+        except Refused as refused:
+            _fail(waiter, ApiError(refused.code, refused.text, status=409))
+        except ApiError as error:
+            _fail(waiter, error)
+        except CancelledError:
+            _fail(waiter, self._told_at_end)
+        except GroupError as error:
+            _fail(waiter, self._not_recorded(error))
+        except Exception as error:
+            _fail(waiter, error)
+            raise
+        else:
+            if not waiter.called:
+                waiter.callback(None)
 
-async def _told(operation: Coroutine[Deferred[Any], Any, None], waiter: Deferred[None]) -> None:
-    """Carry out an operation and tell the waiter, unless it went away."""
-    try:
-        await operation
-    except Refused as refused:
-        _fail(waiter, ApiError(refused.code, refused.text, status=409))
-    except ApiError as error:
-        _fail(waiter, error)
-    except CancelledError:
-        text = "the balancer stops; the operation is rolled back, or goes on when it starts again"
-        _fail(waiter, ApiError("stopping", text, status=503))
-    except Exception as error:
-        _fail(waiter, error)
-        raise
-    else:
-        if not waiter.called:
-            waiter.callback(None)
+    def _not_recorded(self, error: GroupError) -> ApiError:
+        """Return what is told when the catalog took a command no more: if it never began, it is certainly not done."""
+        why = f"the catalog takes no command here now ({error})"
+        if self._catalog.catalog.operation is None and not error.maybe_applied:
+            return no_controller(why)
+        return outcome_unknown(why)
 
 
 def _fail(waiter: Deferred[None], error: Exception) -> None:

@@ -59,10 +59,13 @@ def config_of(catalog: Catalog, table: Table, server: ServerRecord) -> ManagedCo
 def copy_of(catalog: Catalog) -> str:
     """Return what servers keep for a balancer that loses its disk: the catalog without what may still be rolled back.
 
-    Its version is left out: it stands in the configuration, and alone is no news.
+    Its version is left out: it stands in the configuration, and alone is no news. The balancers found each other anew.
     """
     operation = None if isinstance(catalog.operation, Preparing) else catalog.operation
-    return msgspec.json.encode(msgspec.structs.replace(catalog, version=0, operation=operation)).decode()
+    copy = msgspec.structs.replace(
+        catalog, version=0, operation=operation, balancers={}, next_balancer_id=1, office=None
+    )
+    return msgspec.json.encode(copy).decode()
 
 
 def essence_of(catalog: Catalog) -> str:

@@ -35,6 +35,10 @@ class Reshape:
         """Return what is being done about a shard's replicas, or waited for; "" if all is as it should be."""
         return self._doing.get(group_id, "")
 
+    def forget(self) -> None:
+        """Do nothing about any replica: somebody else does."""
+        self._doing.clear()
+
     async def round(
         self, shards: Iterable[ShardRecord], known: Mapping[int, ReplicaStatus], held: Collection[int] = ()
     ) -> bool:

@@ -24,6 +24,7 @@ from lbnode.concurrent import in_background
 from lbnode.fleet import Fleet, Sight
 from lbnode.launchers import LaunchFailed, LostHome
 from lbnode.table import ServerRecord, Table
+from raftlog.errors import GroupError
 
 
 class UpkeepTimes(msgspec.Struct, frozen=True):
@@ -85,8 +86,8 @@ class Upkeep:
     async def _replace(self, home: str) -> None:
         try:
             await self.catalog.propose(ReplaceHome(home))
-        except Refused as refused:
-            self._log.info("{home} is not replaced: {reason}", home=home, reason=refused.text)
+        except (Refused, GroupError) as error:
+            self._log.info("{home} is not replaced: {error}", home=home, error=error)
         else:
             self.homes_replaced += 1
 
@@ -142,6 +143,8 @@ class _Keeper:
                 await self._look()
             except CancelledError:
                 raise
+            except GroupError as error:
+                self._log.info("nothing is done about {home} now: {error}", home=self._home, error=error)
             except Exception:  # noqa: BLE001 - whatever it is, the server is looked at again
                 self._log.failure("looking after the server in {home} failed", home=self._home)
             if not self._poked:
