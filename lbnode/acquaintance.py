@@ -55,6 +55,8 @@ class Acquaintance:
         self._told: dict[str, Told] = {}
         self._seen = {name: incarnation}
         self.members = roster.members if roster is not None else {}
+        #: Whether this balancer has just become one of the founders of a new catalog.
+        self.founds = False
 
     @property
     def admitted(self) -> bool:
@@ -116,3 +118,4 @@ class Acquaintance:
         others = [self._told[name] for name in self._names - {self._name}]
         if all(told.seen == self._seen and not told.members for told in others):
             self.members = founders(self._seen)
+            self.founds = True

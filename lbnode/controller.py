@@ -29,7 +29,7 @@ from lbnode.operations import Operations
 from lbnode.projection import layout_of
 from lbnode.relocation import led_groups, moves
 from lbnode.reshape import Reshape
-from lbnode.state import ClusterState, describe
+from lbnode.state import ClusterState, answering, describe
 from lbnode.table import Table
 from lbnode.upkeep import Upkeep
 from lbnode.wire import AddRequest, InitRequest, RemoveRequest
@@ -219,7 +219,7 @@ class Controller(Service):
         self._roles.saw(statuses, now_seconds)
         return describe(
             self._catalog.catalog,
-            self._fleet.states(),
+            self._fleet.states() if self.running else answering(self._catalog.catalog, statuses),
             statuses,
             self._roles.for_seconds(now_seconds),
             self._reshape.doing,

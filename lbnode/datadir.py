@@ -1,7 +1,8 @@
 """The balancer's data directory: which cluster it belongs to, its secret, and that only one balancer uses it.
 
 lock            held by the running balancer
-identity.json   the cluster's id; written once
+identity.json   the cluster's id, and of a balancer among others the incarnation of this directory; written once
+roster.json     the balancers of the cluster, if there are several
 rebuilt.json    the catalog to begin with, while it is being rebuilt from what the servers know
 secret          what servers and balancers of the cluster prove to each other (0600)
 catalog/        the catalog's log and state
@@ -19,6 +20,7 @@ from typing import IO
 import msgspec
 
 from dbnode.client.secret import read_secret
+from lbnode.acquaintance import Roster
 from lbnode.catalog import Catalog
 from lbnode.durable_file import replace_file
 
@@ -29,13 +31,20 @@ class DirectoryUnusable(Exception):
 
 class _Identity(msgspec.Struct, frozen=True):
     cluster_id: str
+    #: "" in the directory of a balancer alone.
+    incarnation: str = ""
 
 
 class DataDirectory:
-    """The directory at `path`; `open` creates and locks it."""
+    """The directory at `path`; `open` creates and locks it.
 
-    def __init__(self, path: Path) -> None:
+    `servers` is where the servers' data directories are, by default in it; `shared` if other balancers use that too.
+    """
+
+    def __init__(self, path: Path, servers: Path | None = None, *, shared: bool = False) -> None:
         self.path = path.absolute()
+        self.servers = (servers or self.path / "servers").absolute()
+        self._shared = shared
         self._lock: IO[bytes] | None = None
 
     def open(self, *, rebuild: bool = False) -> None:
@@ -61,10 +70,26 @@ class DataDirectory:
             raise
 
     def _check(self, *, rebuild: bool) -> None:
+        self._check_kind()
         lost = not any(self.catalog.iterdir())
         if rebuild and not lost:
             raise DirectoryUnusable(f"the catalog {self.catalog} is there; --rebuild is for one that is gone")
-        if lost and not rebuild and any(self.servers.iterdir()) and not self._rebuilt.exists():
+        if lost and not rebuild and not self._shared:
+            self.check_no_servers()
+
+    def _check_kind(self) -> None:
+        """Refuse the directory of a balancer alone to one of several, and the other way round."""
+        if self._shared and self._identity_path.exists() and not self._identity().incarnation:
+            raise DirectoryUnusable(
+                f"{self.path} is of a balancer alone, which cannot become one of several: leave out --peers, or move "
+                f"its {self.catalog.name} and identity.json away and begin all of them with --rebuild"
+            )
+        if not self._shared and self._roster.exists():
+            raise DirectoryUnusable(f"{self.path} is of one of several balancers: --peers must name them")
+
+    def check_no_servers(self) -> None:
+        """Raise DirectoryUnusable if there are servers, whose replica ids a new catalog would hand out again."""
+        if any(self.servers.iterdir()) and not self._rebuilt.exists():
             raise DirectoryUnusable(
                 f"{self.servers} holds servers, but their catalog {self.catalog} is gone: bring it back, "
                 "or begin once with --rebuild to put it together from what the servers know"
@@ -80,11 +105,6 @@ class DataDirectory:
     def catalog(self) -> Path:
         """Where the catalog is."""
         return self.path / "catalog"
-
-    @property
-    def servers(self) -> Path:
-        """Where the servers' data directories are."""
-        return self.path / "servers"
 
     @property
     def workers(self) -> Path:
@@ -103,7 +123,9 @@ class DataDirectory:
     def keep_rebuilt(self, catalog: Catalog, secret: bytes) -> None:
         """Begin with this catalog, which is of a cluster with this secret, however often that is cut short."""
         replace_file(self.secret_file, secret + b"\n", mode=0o600)
-        replace_file(self.path / "identity.json", msgspec.json.encode(_Identity(catalog.cluster_id)) + b"\n")
+        known = self._identity() if self._identity_path.exists() else _Identity("")
+        identity = msgspec.structs.replace(known, cluster_id=catalog.cluster_id)
+        replace_file(self._identity_path, msgspec.json.encode(identity) + b"\n")
         replace_file(self._rebuilt, msgspec.json.encode(catalog) + b"\n")
 
     def rebuilt(self) -> Catalog | None:
@@ -117,16 +139,66 @@ class DataDirectory:
         """Take note that the rebuilt catalog is in the log."""
         self._rebuilt.unlink(missing_ok=True)
 
+    @property
+    def _identity_path(self) -> Path:
+        return self.path / "identity.json"
+
+    def _identity(self) -> _Identity:
+        try:
+            return msgspec.json.decode(self._identity_path.read_bytes(), type=_Identity)
+        except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors, and bytes that are no UTF-8
+            raise DirectoryUnusable(f"{self._identity_path} is damaged: {error}") from error
+
     def cluster_id(self, new: str) -> str:
         """Return the id of the cluster, which is `new` from now on if there was none."""
-        path = self.path / "identity.json"
         try:
-            return msgspec.json.decode(path.read_bytes(), type=_Identity).cluster_id
+            return self._identity().cluster_id
         except FileNotFoundError:
-            replace_file(path, msgspec.json.encode(_Identity(new)) + b"\n")
+            replace_file(self._identity_path, msgspec.json.encode(_Identity(new)) + b"\n")
             return new
+
+    # ---- one of several balancers -------------------------------------------------------------------------------
+
+    def identify(self, new_cluster_id: str, new_incarnation: str) -> tuple[str, str]:
+        """Return the cluster's id and this directory's incarnation, which are the new ones if there were none."""
+        known = self._identity() if self._identity_path.exists() else _Identity(new_cluster_id)
+        if not known.incarnation:
+            known = msgspec.structs.replace(known, incarnation=new_incarnation)
+            replace_file(self._identity_path, msgspec.json.encode(known) + b"\n")
+        return known.cluster_id, known.incarnation
+
+    @property
+    def _roster(self) -> Path:
+        return self.path / "roster.json"
+
+    def read_roster(self) -> Roster | None:
+        """Return the balancers as they were known last; raises DirectoryUnusable if that is damaged."""
+        try:
+            return msgspec.json.decode(self._roster.read_bytes(), type=Roster)
+        except FileNotFoundError:
+            return None
         except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors, and bytes that are no UTF-8
-            raise DirectoryUnusable(f"{path} is damaged: {error}") from error
+            raise DirectoryUnusable(f"{self._roster} is damaged: {error}") from error
+
+    def keep_roster(self, roster: Roster) -> None:
+        """Keep what is known of the balancers."""
+        replace_file(self._roster, msgspec.json.encode(roster) + b"\n")
+
+    def take_secret(self, given: Path | None) -> bytes:
+        """Return the secret that all balancers share, from the file given or kept; raises DirectoryUnusable."""
+        if given is None:
+            if not self.secret_file.exists():
+                raise DirectoryUnusable("--peers needs --secret-file, a file with the secret that all of them share")
+            return self.secret("")
+        try:
+            secret = read_secret(given)
+        except OSError as error:
+            raise DirectoryUnusable(f"--secret-file {given} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise DirectoryUnusable(f"--secret-file {error}") from None
+        if self.secret(secret.decode("utf-8", "replace")) != secret:
+            raise DirectoryUnusable(f"{given} is another secret than the cluster's, which is in {self.secret_file}")
+        return secret
 
     def secret(self, new: str) -> bytes:
         """Return the cluster's secret, which is `new` from now on if there was none."""

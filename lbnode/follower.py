@@ -33,7 +33,7 @@ from lbnode.metrics import Metrics
 from lbnode.projection import layout_of
 from lbnode.refusals import RETRY_AFTER_SECONDS, not_initialised
 from lbnode.router import Router, RouterOptions
-from lbnode.state import ClusterState, ServerState, describe
+from lbnode.state import ClusterState, answering, describe
 from raftlog.link import Receive
 
 #: How long servers may take to say what their replicas are doing.
@@ -185,19 +185,7 @@ class FollowerRequests:
             error.extra["follower"] = self._self()
             raise error
         statuses = await self._watch.ask(_STATUS_SECONDS)
-        servers = {
-            home: ServerState(
-                server.name,
-                "up" if server.name in statuses else "down",
-                reason="" if server.name in statuses else "it did not answer this follower in time",
-                home=home,
-                incarnation=server.incarnation,
-                http=server.http,
-                link=server.link,
-            )
-            for home, server in catalog.servers().items()
-        }
-        return describe(catalog, servers, statuses, {})
+        return describe(catalog, answering(catalog, statuses), statuses, {})
 
     def _self(self) -> dict[str, Any]:
         following = self._following

@@ -1,9 +1,9 @@
 """Requests about the cluster that reach a process which is not the controller: passed on, once, over HTTP.
 
-Whoever passes a request on says in a header how often that was done already. A worker passes it to a balancer, which
-may pass it to the controller; nobody passes it further, so that two processes that take each other for the controller
-cannot play it back and forth. Nothing is sent twice: when it is not known whether the other end got the request, the
-outcome is unknown and said to be so (RAFT_RULES 41).
+Whoever passes a request on says in a header how often that was done already. A worker passes it to its balancer, and
+that to the controller, perhaps by way of the controller's worker; nobody passes it further, so that two processes that
+take each other for the controller cannot play it back and forth. Nothing is sent twice: when it is not known whether
+the other end got the request, the outcome is unknown and said to be so (RAFT_RULES 41).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dbnode.jsonhttp import Endpoint, Headers, Response
 
 #: How often the request was passed on before.
 HOPS_HEADER = b"shardlb-hops"
-#: From a worker to a balancer, and from there to the controller.
-_HOPS_MAX = 2
+#: From a worker to its balancer, from there to the controller's worker, and from that to the controller.
+_HOPS_MAX = 3
 #: What of a request and of an answer means something to the other side.
 _REQUEST_HEADERS = (b"content-type", b"authorization", b"idempotency-key")
 _ANSWER_HEADERS = (b"Content-Type", b"Retry-After")

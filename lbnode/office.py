@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from lbnode.catalog import HoldOffice, Refused, TakeOffice
+from lbnode.catalog import AdmitBalancer, HoldOffice, Refused, TakeOffice
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import in_background
 from lbnode.voters import BalancerRecord, next_change
@@ -159,6 +159,19 @@ class ControllersOffice:
                 number = 0
         if not number or number != self._number:
             raise NotLeader(0)
+
+    def admit(self, name: str, incarnation: str) -> None:
+        """Give a balancer that lost its data directory a new replica id."""
+        record = self._group.catalog.balancers.get(name)
+        if record is not None and record.incarnation != incarnation:
+            self._log.warn("{name} comes back with an empty data directory and gets a new replica id", name=name)
+            _ = in_background(self._admit(AdmitBalancer(name, incarnation)), "admitting a balancer")
+
+    async def _admit(self, command: AdmitBalancer) -> None:
+        try:
+            await self._group.propose(command)
+        except (Refused, GroupError) as error:
+            self._log.info("{name} is not admitted now: {error}", name=command.name, error=error)
 
     async def _look_after_members(self) -> None:
         """Take the next step from the members that the group has to those that the catalog says."""

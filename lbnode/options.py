@@ -15,7 +15,9 @@ from dbnode.client.storage import storage_from_text
 from dbnode.jsonhttp import RECEIVING, Limits
 from dbnode.wire import BODY_BYTES_LIMIT
 from lbnode import roles
+from lbnode.peers import parse_addresses
 from lbnode.ring import SLOTS, VIRTUAL_SERVERS
+from raftlog.link import Endpoint
 
 #: The names that the course's projects use for the same things.
 COURSE_NAMES: dict[str, tuple[str, ...]] = {
@@ -94,6 +96,15 @@ def _port_number(text: str) -> int:
     return int(text)
 
 
+def _anywhere(text: str) -> str:
+    """Return the description of a server endpoint; a bare number is a port on all interfaces."""
+    return f"tcp:{_port_number(text)}" if text.isdecimal() else text
+
+
+def _peers(text: str) -> dict[str, Endpoint]:
+    return parse_addresses(text)
+
+
 #: Who reads the data requests: the lean lane in front of Klein, or Klein like all others.
 LANES = ("lean", "klein")
 
@@ -124,7 +135,12 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
         "Serve by the catalog of these balancers, URL[,URL…], and keep none",
         roles.balancers,
     ),
-    ("secret-file", None, None, "With --follow: a file with the cluster's secret", str),
+    ("secret-file", None, None, "With --follow or --peers: a file with the cluster's secret", _absolute),
+    ("name", None, None, "With --peers: which of them this one is", str),
+    ("peers", None, None, "All balancers of the cluster, NAME=HOST:PORT,… with the addresses of their --link", _peers),
+    ("link", None, None, "With --peers: where the other balancers connect, such as tcp:5100", _anywhere),
+    ("advertise", None, None, "With --peers: URL at which the others reach this one's --port", str),
+    ("servers-dir", None, None, "Directory of the servers' data; default: servers in the data directory", _absolute),
     ("auto-init", None, None, "Make a table if there is none: 'default', or a FILE with the body of an /init", str),
     ("server-number", None, None, "With --auto-init default: so many servers, placed by the balancer", _positive),
     (
@@ -167,6 +183,7 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
 
 _FLAGS = {
     "rebuild": "Put a catalog that is gone together again from what the servers know",
+    "rejoin": "With --peers: the data directory was lost; take part again, under a new id",
     "share-port": "With --follow: let other processes of this user listen at the same port",
     "stop-on-eof": "With --follow: stop when standard input ends",
 }

@@ -9,6 +9,9 @@ import msgspec
 from dbnode.errors import ApiError
 from lbnode.state import ClusterState, ShardState
 
+#: For so long a balancer may be cut off from the others and still pass for ready: an election takes far less.
+_STALE_SECONDS_MAX = 10.0
+
 
 def status(state: ClusterState) -> dict[str, Any]:
     """Return the answer of /status; without a table N is 0 and the lists are empty."""
@@ -20,6 +23,8 @@ def status(state: ClusterState) -> dict[str, Any]:
         "servers": _shards_by_server(state),
         "server_states": {server.name: _without(server, "name") for server in state.servers},
         "operation": state.operation,
+        "controller": state.controller,
+        "balancers": state.balancers,
         "cluster_id": state.cluster_id,
         "version": state.version,
         "status": "success",
@@ -39,6 +44,9 @@ def servers(state: ClusterState) -> dict[str, Any]:
 
 def readiness(state: ClusterState) -> dict[str, Any]:
     """Return the answer of /readyz; raises ApiError `not_ready` (503) that names a shard without a leader."""
+    if state.stale_seconds > _STALE_SECONDS_MAX:
+        text = f"this balancer has heard of no controller for {state.stale_seconds:.0f} seconds"
+        raise ApiError("not_ready", text, status=503, retry_after_seconds=1)
     if state.ready:
         return {"status": "success"}
     leaderless = [shard.shard for shard in state.shards if shard.primary is None]

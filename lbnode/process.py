@@ -25,6 +25,7 @@ from twisted.web.client import HTTPConnectionPool
 from dbnode.client import SessionOptions
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import JsonSite
+from lbnode.acquaintance import Unwelcome
 from lbnode.address import url_of
 from lbnode.app import BalancerApp
 from lbnode.concurrent import in_background
@@ -39,7 +40,7 @@ from raftlog.tls.authority import ensure
 from raftlog.tls.name import OWN_BUSINESS
 from raftlog.wal import WalError
 
-#: What a balancer is called where it is told from others: in its certificate and, with its incarnation, on links.
+#: What a balancer without a name is called in its certificate and, with its incarnation, on links.
 _NAME = "balancer"
 #: How long a thread that comes back from the disk waits at most for the reactor's to let go (default 5 ms).
 _SWITCH_SECONDS = 0.0005
@@ -54,6 +55,7 @@ class CannotStart(Exception):
 #: What keeps a process from starting and is told without a traceback.
 _REASONS = (
     CannotStart,
+    Unwelcome,
     DirectoryUnusable,
     WalError,
     LostData,
@@ -98,8 +100,9 @@ class OwnProcess(Service):
         directory: Path | None = self._options["tls-dir"]
         if directory is None:
             return None
-        ensure(directory, "balancer", _NAME, datetime.now(UTC))
-        return MutualTls(self._reactor, directory, "balancer", _NAME)
+        name = self._options["name"] or _NAME
+        ensure(directory, "balancer", name, datetime.now(UTC))
+        return MutualTls(self._reactor, directory, "balancer", name)
 
     async def _start(self) -> None:
         """Begin to serve."""
@@ -170,9 +173,9 @@ class FrontDoor:
             await deferLater(self._reactor, 0.02)
 
 
-def links_name(incarnation: str) -> str:
+def links_name(incarnation: str, name: str | None = None) -> str:
     """Return the name that a process goes by on links; `incarnation` was never used before."""
-    return f"{_NAME}{OWN_BUSINESS}{incarnation}"
+    return f"{name or _NAME}{OWN_BUSINESS}{incarnation}"
 
 
 def keep_what_is_there() -> None:

@@ -28,11 +28,18 @@ SERVING = (
     "receiving-bytes-max",
     "queue-max",
 )
-_FOLLOWERS_OWN = ("secret-file", "share-port", "stop-on-eof")
+_FOLLOWERS_OWN = ("share-port", "stop-on-eof")
+_PEERS_OWN = ("name", "link", "advertise", "rejoin", "secret-file")
 _BALANCERS_OWN = (
     "data-dir",
     "workers",
     "rebuild",
+    "peers",
+    "name",
+    "link",
+    "advertise",
+    "rejoin",
+    "servers-dir",
     "auto-init",
     "launcher",
     "storage",
@@ -75,10 +82,26 @@ def check(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Refuse options for processes of another kind that are not as their `defaults`; raises UsageError."""
     if options["follow"] is None:
         _refuse(options, defaults, _FOLLOWERS_OWN, "is for followers (--follow)")
+        _check_peers(options, defaults)
         return
     _refuse(options, defaults, _BALANCERS_OWN, "is for a balancer; a follower (--follow) has no catalog and no servers")
     if options["secret-file"] is None:
         raise usage.UsageError("--follow needs --secret-file: a copy of the balancer's DATA/secret")
+
+
+def _check_peers(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    peers = options["peers"]
+    if peers is None:
+        _refuse(options, defaults, _PEERS_OWN, "is for one of several balancers (--peers), or with --follow")
+        return
+    if options["name"] is None:
+        raise usage.UsageError(f"--peers needs --name, which of {', '.join(sorted(peers))} this one is")
+    if options["name"] not in peers:
+        raise usage.UsageError(f"--name {options['name']} is none of --peers, which are {', '.join(sorted(peers))}")
+    if options["servers-dir"] is None and options["launcher"] == "process":
+        raise usage.UsageError("--peers needs --servers-dir, one directory for all balancers, where the servers live")
+    if options["rejoin"] and options["rebuild"]:
+        raise usage.UsageError("--rejoin is for one balancer of several that is lost, --rebuild if all of them are")
 
 
 def _refuse(options: Mapping[str, Any], defaults: Mapping[str, Any], names: Iterable[str], reason: str) -> None:

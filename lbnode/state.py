@@ -73,10 +73,24 @@ class ShardState(msgspec.Struct, frozen=True):
     doing: str = ""
 
 
+class BalancerState(msgspec.Struct, frozen=True):
+    """A balancer as this one hears of it: `state` is controller, here or away, `role` and `term` those of its replica.
+
+    `lag` counts the entries of the catalog's log that it has not applied, None where that is unknown.
+    """
+
+    name: str
+    state: str
+    role: str | None = None
+    term: int | None = None
+    lag: int | None = None
+    url: str | None = None
+
+
 class ClusterState(msgspec.Struct, frozen=True):
     """The whole cluster. Without a table there are no columns, shards and servers.
 
-    `operation` says what is being changed, None if nothing is.
+    `operation` says what is being changed, None if nothing is; `controller` which of several balancers may change it.
     """
 
     cluster_id: str
@@ -86,6 +100,11 @@ class ClusterState(msgspec.Struct, frozen=True):
     shards: tuple[ShardState, ...] = ()
     servers: tuple[ServerState, ...] = ()
     operation: str | None = None
+    controller: str | None = None
+    #: How long this balancer has not known who leads the catalog's group: so old may what it says be.
+    stale_seconds: float = 0.0
+    #: All of them if there are several.
+    balancers: tuple[BalancerState, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -117,6 +136,22 @@ def describe(
         servers=tuple(seen.values()),
         operation=catalog.operation.kind if catalog.operation else None,
     )
+
+
+def answering(catalog: Catalog, statuses: Mapping[str, object]) -> dict[str, ServerState]:
+    """Return how the servers are, by home, for somebody who only knows which of them gave him `statuses`."""
+    return {
+        home: ServerState(
+            server.name,
+            "up" if server.name in statuses else "down",
+            reason="" if server.name in statuses else "it did not answer this process in time",
+            home=home,
+            incarnation=server.incarnation,
+            http=server.http,
+            link=server.link,
+        )
+        for home, server in catalog.servers().items()
+    }
 
 
 def _not_seen(server: ServerRecord) -> ServerState:

@@ -6,7 +6,7 @@ import os
 import random
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from treq.client import HTTPClient
 from twisted.application.service import IService
@@ -19,6 +19,7 @@ from dbnode.errors import ApiError
 from dbnode.jsonhttp import encode
 from dbnode.wire import decode_items, encode_items
 from lbnode.balancer import Balancer, BalancerSettings
+from lbnode.company import PeerProcess, cluster_id_of
 from lbnode.concurrent import in_background
 from lbnode.datadir import DataDirectory
 from lbnode.default_table import default_table
@@ -34,6 +35,7 @@ from lbnode.process import (
     CannotStart,
     FrontDoor,
     OwnProcess,
+    connection_pool,
     keep_what_is_there,
     links_name,
     router_options,
@@ -77,7 +79,10 @@ class BalancerProcess(OwnProcess):
 
     def __init__(self, reactor: Any, options: BalancerOptions) -> None:
         super().__init__(reactor, options)
-        self._data = DataDirectory(Path(options["data-dir"]))
+        is_peer = options["peers"] is not None
+        self._data = DataDirectory(Path(options["data-dir"]), options["servers-dir"], shared=is_peer)
+        self._peer = PeerProcess(reactor, options, self._data, self._unwelcome) if is_peer else None
+        self._incarnation = ""
         self._tls: MutualTls | None = None
         self._wal: Wal | None = None
         self._launcher: Launcher | None = None
@@ -94,25 +99,43 @@ class BalancerProcess(OwnProcess):
             self._data.keep_rebuilt(rebuilt.catalog, rebuilt.secret)
             self._log.warn("the catalog was put together from what the servers know")
         self._tls = tls = self.mutual_tls()
-        cluster_id = self._data.cluster_id(secrets.token_hex(8) if tls is None else tls.own.cluster_id)
+        cluster_id, secret = self._identify(tls)
         if tls is not None and tls.own.cluster_id != cluster_id:
             raise TlsUnusable(
                 f"{options['tls-dir']} is for cluster {tls.own.cluster_id}, {self._data.path} is of {cluster_id}: "
                 f"make other certificates with bin/certificates DIR --cluster-id {cluster_id}"
             )
-        secret = self._data.secret(secrets.token_hex(32))
         control = Control(self._reactor, HTTPClient(self._agent()), secret, tls=tls is not None)
         self._launcher = launcher_of(self._reactor, options, self._data.servers, cluster_id, secret, control.heartbeat)
         await self._launcher.open()
         self._balancer = balancer = self._put_together(cluster_id, secret, control, self._launcher)
-        await balancer.open(cluster_id)
-        self._data.forget_rebuilt()
         self._door = FrontDoor(self._reactor, balancer.app, options)
-        url = await self._serve(self._door)
+        if self._peer is not None:
+            # Where clients connect is what the others are told first.
+            url = await self._serve(self._door)
+            await self._peer.listen(url)
+            await balancer.open(cluster_id)
+        else:
+            await balancer.open(cluster_id)
+            url = await self._serve(self._door)
+        self._data.forget_rebuilt()
         balancer.start()
         keep_what_is_there()
         self._log.info("serving at {url}, data in {data}", url=url, data=self._data.path)
         self._background.append(in_background(self._first_steps(first_table, url), "/init"))
+
+    def _identify(self, tls: MutualTls | None) -> tuple[str, bytes]:
+        """Return the id and the secret of the cluster, which begin here or are shared with other balancers."""
+        if self._peer is None:
+            cluster_id = self._data.cluster_id(secrets.token_hex(8) if tls is None else tls.own.cluster_id)
+            return cluster_id, self._data.secret(secrets.token_hex(32))
+        secret = self._data.take_secret(self._options["secret-file"])
+        new_id = cluster_id_of(secret) if tls is None else tls.own.cluster_id
+        cluster_id, self._incarnation = self._data.identify(new_id, secrets.token_hex(8))
+        return cluster_id, secret
+
+    def _unwelcome(self, text: str) -> NoReturn:
+        self._die(f"cannot take part: {text}")
 
     async def _serve(self, door: FrontDoor) -> str:
         """Listen where clients connect, or have workers listen there and serve only these; return the URL."""
@@ -162,7 +185,7 @@ class BalancerProcess(OwnProcess):
         return Balancer(
             clock,
             rng,
-            name=links_name(incarnation),
+            name=links_name(incarnation, options["name"]),
             state_file=self._data.catalog / "state.json",
             wal=self._wal,
             recovered=recovered,
@@ -172,6 +195,11 @@ class BalancerProcess(OwnProcess):
             secret=secret,
             fatal=self._failed,
             restored=self._data.rebuilt(),
+            company=None
+            if self._peer is None
+            else self._peer.company(
+                cluster_id, self._incarnation, secret, rng, self._tls, connection_pool(reactor, persistent=False)
+            ),
             settings=_settings(options),
         )
 
@@ -183,9 +211,9 @@ class BalancerProcess(OwnProcess):
         controller = self._balancer.controller
         while first_table is not None and controller.table is None:
             try:
-                await controller.init(first_table)
+                await self._balancer.init(first_table)
             except ApiError as error:
-                if error.code != "busy":
+                if error.code not in ("busy", "no_controller", "outcome_unknown"):
                     self._log.error("--auto-init failed: {error}", error=error.text)
                     break
                 await deferLater(self._reactor, 0.1)

@@ -17,6 +17,14 @@ class FencedLauncher:
         self._launcher = launcher
         self._confirm = confirm
 
+    def open(self) -> Deferred[None]:
+        """See Launcher.open."""
+        return self._launcher.open()
+
+    def close(self) -> Deferred[None]:
+        """See Launcher.close."""
+        return self._launcher.close()
+
     def start(self, spec: ServerSpec) -> Deferred[ServerFile]:
         """See Launcher.start."""
         return Deferred.fromCoroutine(self._start(spec))

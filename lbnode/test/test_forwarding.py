@@ -100,14 +100,14 @@ class ForwardingTests(SynchronousTestCase):
         self.assertIn((b"Retry-After", b"3"), answered.headers)
 
     def test_nothing_goes_in_circles(self) -> None:
-        """Two processes that pass everything on to each other stop after the second hop, and say so."""
+        """Two processes that pass everything on to each other stop after the third hop, and say so."""
         self.controller.endpoint = self.passer.endpoint("POST", "/init")
 
         answered = self.successResultOf(self.forward(self.passer))
 
         self.assertEqual(answered.status, 503)
         self.assertIn(b"no_controller", answered.body)
-        self.assertFails(self.forward(self.passer, {HOPS_HEADER: b"2"}), "no_controller", 503, "no")
+        self.assertFails(self.forward(self.passer, {HOPS_HEADER: b"3"}), "no_controller", 503, "no")
         self.assertFails(self.forward(self.passer, {HOPS_HEADER: b"many"}), "no_controller", 503, "no")
 
     def test_without_a_controller(self) -> None:
