@@ -113,7 +113,7 @@ class Acquaintance:
 
     def _maybe_found(self) -> None:
         """Found the group if all have seen the same, and none of them has founded it."""
-        if self._wants_back or self._seen.keys() != self._names:
+        if self._seen.keys() != self._names:
             return
         others = [self._told[name] for name in self._names - {self._name}]
         if all(told.seen == self._seen and not told.members for told in others):

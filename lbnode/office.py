@@ -71,6 +71,8 @@ class ControllersOffice:
         self._serving: Deferred[None] | None = None
         #: For the how-many-th time somebody took over when this one did; 0: it does not hold the office.
         self._number = 0
+        #: The data directory of the balancer that is being taken back.
+        self._admitting = ""
 
     @property
     def held_here(self) -> bool:
@@ -163,7 +165,10 @@ class ControllersOffice:
     def admit(self, name: str, incarnation: str) -> None:
         """Give a balancer that lost its data directory a new replica id."""
         record = self._group.catalog.balancers.get(name)
+        if self._admitting == incarnation:
+            return
         if record is not None and record.incarnation != incarnation:
+            self._admitting = incarnation
             self._log.warn("{name} comes back with an empty data directory and gets a new replica id", name=name)
             _ = in_background(self._admit(AdmitBalancer(name, incarnation)), "admitting a balancer")
 
@@ -172,6 +177,8 @@ class ControllersOffice:
             await self._group.propose(command)
         except (Refused, GroupError) as error:
             self._log.info("{name} is not admitted now: {error}", name=command.name, error=error)
+        finally:
+            self._admitting = ""
 
     async def _look_after_members(self) -> None:
         """Take the next step from the members that the group has to those that the catalog says."""

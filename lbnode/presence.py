@@ -103,7 +103,7 @@ class Presences:
 
     def start(self) -> None:
         """Dial, and begin to tell."""
-        self.links.watch(self._up, lambda name, lane: None)
+        self.links.watch(self._up, self._down)
         self.links.startService()
         self._told = self._telling.start(TELL_SECONDS)
 
@@ -130,6 +130,11 @@ class Presences:
     def _up(self, name: str, lane: Lane) -> None:
         if lane is Lane.DATA:
             self.links.send(name, Lane.DATA, self._describe())
+
+    def _down(self, name: str, lane: Lane) -> None:
+        """Forget what was heard of a balancer that is out of reach."""
+        if lane is Lane.DATA:
+            self.latest.pop(name, None)
 
     def _receive(self, connection: Connection, items: list[PeerItem]) -> None:
         messages: list[RaftItem] = []

@@ -22,6 +22,7 @@ OPTIONS = {
     "workers": (0, "2", 2),
     "auto-init": (None, "default", "default"),
     "server-number": (None, "4", 4),
+    "servers-dir": (None, "/srv/servers", Path("/srv/servers")),
     "launcher": ("process", "docker", "docker"),
     "server-image": ("shardlb-server", "mine", "mine"),
     "network": ("", "net1", "net1"),
@@ -59,7 +60,7 @@ def parsed(*arguments: str, **environment: str) -> BalancerOptions:
 class OptionsTests(SynchronousTestCase):
     def test_all_options_are_listed_here(self) -> None:
         """No option is without a test of its default, its spelling and its variable."""
-        listed = {*OPTIONS, "follow", "secret-file"}
+        listed = {*OPTIONS, "follow", "secret-file", "peers", "name", "link", "advertise"}
         self.assertEqual({parameter[0] for parameter in BalancerOptions.optParameters}, listed)
 
     def test_defaults(self) -> None:
@@ -158,7 +159,7 @@ class FollowerTests(SynchronousTestCase):
         for arguments in (("--workers", "2"), ("--rebuild",), ("--auto-init", "default"), ("--respawn-tries", "3")):
             error = self.assertRaises(usage.UsageError, self.parsed, "--follow", "http://a:1", *arguments)
             self.assertIn(f"{arguments[0]} is for a balancer", str(error))
-        for arguments in (("--share-port",), ("--stop-on-eof",), ("--secret-file", "x")):
+        for arguments in (("--share-port",), ("--stop-on-eof",)):
             error = self.assertRaises(usage.UsageError, BalancerOptions({}).parseOptions, arguments)
             self.assertIn(f"{arguments[0]} is for followers", str(error))
 
@@ -168,10 +169,52 @@ class FollowerTests(SynchronousTestCase):
 
         self.assertEqual(options["follow"], (Endpoint("a", 1),))
 
+    def test_a_secret_is_for_somebody(self) -> None:
+        """A balancer alone makes its secret itself."""
+        error = self.assertRaises(usage.UsageError, BalancerOptions({}).parseOptions, ["--secret-file", "x"])
+        self.assertIn("--secret-file is for one of several balancers (--peers), or with --follow", str(error))
+
     def test_numbers_of_workers(self) -> None:
         """None or some, but not any number."""
         for text in ("-1", "257", "two", "1.5"):
             self.assertRaises(usage.UsageError, parsed, "--workers", text)
+
+
+class PeerTests(SynchronousTestCase):
+    """One of several balancers."""
+
+    def parsed(self, *arguments: str, **environment: str) -> BalancerOptions:
+        """Return the options of one of three."""
+        options = BalancerOptions({"SHARDLB_PEERS": "lb1=h1:1,lb2=h2:1,lb3=h3:1", **environment})
+        options.parseOptions(arguments)
+        return options
+
+    def test_one_of_three(self) -> None:
+        """Who they are, which one this is, and where the others connect."""
+        options = self.parsed("--link", "5100", "--servers-dir", "/srv", "--rejoin", SHARDLB_NAME="lb2")
+
+        self.assertEqual(options["peers"]["lb3"], Endpoint("h3", 1))
+        self.assertEqual((options["name"], options["link"], options["rejoin"]), ("lb2", "tcp:5100", 1))
+
+    def test_what_is_missing(self) -> None:
+        """A balancer must be one of those named, and all have their servers in one directory."""
+        for arguments, told in (
+            ((), "--peers needs --name, which of lb1, lb2, lb3"),
+            (("--name", "lb4"), "--name lb4 is none of --peers, which are lb1, lb2, lb3"),
+            (("--name", "lb1"), "--peers needs --servers-dir"),
+            (("--name", "lb1", "--servers-dir", "/s", "--rejoin", "--rebuild"), "--rejoin is for one balancer"),
+            (("--name", "lb1", "--share-port"), "--share-port is for followers"),
+        ):
+            error = self.assertRaises(usage.UsageError, self.parsed, *arguments)
+            self.assertIn(told, str(error))
+
+    def test_of_a_balancer_alone(self) -> None:
+        """What only one of several needs is refused to one alone, and --peers must be a list of them."""
+        for arguments in (("--name", "lb1"), ("--link", "5100"), ("--advertise", "http://lb1:80"), ("--rejoin",)):
+            error = self.assertRaises(usage.UsageError, BalancerOptions({}).parseOptions, arguments)
+            self.assertIn(f"{arguments[0]} is for one of several balancers", str(error))
+        error = self.assertRaises(usage.UsageError, self.parsed, "--peers", "lb1=h1:1")
+        self.assertIn("1 balancers: name 3", str(error))
 
 
 class DefaultTableTests(SynchronousTestCase):
