@@ -16,7 +16,7 @@ from twisted.internet.task import react
 from benchmarks import tour
 from benchmarks.client import Clocks
 from benchmarks.comeback import NotBackError
-from benchmarks.command import check_addresses, command_of, positive, until_interrupted
+from benchmarks.command import add_balancer_option, check_addresses, command_of, positive, until_interrupted
 from benchmarks.door import UnexpectedAnswerError, UnreachableError
 from benchmarks.kill import NoSuchServerError
 from benchmarks.process import StartError
@@ -53,9 +53,9 @@ A server that --kill ends stays away while the rest of the run goes on. Then it 
 unless the balancer has done so by itself, and its replicas are verified like all others.
 
 bin/bench compare OLD NEW shows what differs between two results of --json and whether it is more than noise;
-bin/bench all DIRECTORY does all of them as RESULTS.md has them, in an hour and a half;
 bin/bench report RESULT... puts tables and plots of results into benchmarks/RESULTS.md.
 
+bin/bench all DIRECTORY does everything as RESULTS.md has it, in an hour and a half (bin/bench all --help: the plan).
 Experiments, each with options of its own (bin/bench EXPERIMENT --help):
 """
 
@@ -82,6 +82,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
     check_addresses(parser, given.url, json)
     if given.url is not None and given.kill is not None:
         parser.error("--kill needs a cluster of the bench's own (--spawn)")
+    if given.url is not None and given.balancer:
+        parser.error("--balancer needs a cluster of the bench's own (--spawn)")
     rows_max = WORKLOADS.get(given.workload, A_1).capacity()
     if given.rows > rows_max:
         parser.error(f"--rows: {given.workload} has only {rows_max} ids")
@@ -118,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         default=60.0,
         help="seconds that replicas may take to agree after a run (default 60); a restarted one catches up first",
     )
+    add_balancer_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
     parser.add_argument("--directory", help="where data of spawned clusters goes (default: the temporary directory)")
     parser.add_argument(

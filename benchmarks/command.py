@@ -64,6 +64,12 @@ def positive(text: str) -> int:
     return number
 
 
+def add_balancer_option(parser: argparse.ArgumentParser) -> None:
+    """Let further options reach the balancers that are started."""
+    about = "further options of `twistd shardlb`, as one word: --balancer='--workers 2'"
+    parser.add_argument("--balancer", type=shlex.split, default=[], metavar="OPTIONS", help=about)
+
+
 def check_addresses(parser: argparse.ArgumentParser, url: str | None, json: Path | None) -> None:
     """End with a message of the parser's if --url or --json, where given, lead nowhere."""
     if json is not None and not json.parent.is_dir():

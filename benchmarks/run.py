@@ -6,7 +6,7 @@ afterwards unless it is told to keep them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -35,7 +35,8 @@ from benchmarks.workloads import (
 class Options:
     """What the caller asked for. `url` is None for a cluster of the bench's own, `kill` for no murder.
 
-    `agree_seconds` is how long replicas may take to become identical after a run.
+    `agree_seconds` is how long replicas may take to become identical after a run; `balancer` are further options of
+    the balancers of such clusters.
     """
 
     workload: str
@@ -51,6 +52,7 @@ class Options:
     keep: bool
     directory: str | None
     agree_seconds: float
+    balancer: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class _Bench:
             return
         directory = self._directory / f"run-{number}"
         directory.mkdir()
-        cluster = Cluster(self._reactor, directory)
+        cluster = Cluster(self._reactor, directory, self._options.balancer)
         try:
             await cluster.start(self._workload)
             yield cluster.door, cluster

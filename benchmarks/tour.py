@@ -102,7 +102,7 @@ async def _make_anew(door: Door) -> None:
 async def _at_home(reactor: Any, options: Options) -> Tour:
     """Hold the tour on a cluster of its own."""
     directory = Path(mkdtemp(prefix="shardlb-bench-", dir=options.directory))
-    cluster = Cluster(reactor, directory)
+    cluster = Cluster(reactor, directory, options.balancer)
 
     async def kill(server: str) -> None:
         cluster.kill(server)

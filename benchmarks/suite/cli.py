@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
 import sys
 import time
@@ -17,7 +16,7 @@ from rich.console import Console
 from twisted.internet.task import react
 
 from benchmarks.client import Clocks
-from benchmarks.command import check_addresses, command_of, positive, until_interrupted
+from benchmarks.command import add_balancer_option, check_addresses, command_of, positive, until_interrupted
 from benchmarks.door import UnexpectedAnswerError, UnreachableError
 from benchmarks.machine import describe_machine
 from benchmarks.process import StartError
@@ -79,9 +78,7 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
     if experiment.peers:
         about = "measure it beside us, in the same runs; may be given more than once"
         parser.add_argument("--peer", dest="peers", action="append", default=[], choices=experiment.peers, help=about)
-    parser.add_argument(
-        "--balancer", type=shlex.split, default=[], metavar="OPTIONS", help="further options of `twistd shardlb`"
-    )
+    add_balancer_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
     parser.add_argument("--directory", help="where data goes; by default below the temporary directory")
     parser.add_argument("--keep", action="store_true", help="leave that directory, with data and logs")

@@ -35,11 +35,12 @@ class CommandLines(SynchronousTestCase):
             "--deadline 2.5 --agree 3 --json out.json --directory /var/tmp --keep"
         )
 
-        options, json = parse(line.split())
+        options, json = parse([*line.split(), "--balancer=--workers 2"])
 
         self.assertEqual((options.rows, options.concurrency, options.width, options.seed), (50, 3, 10_000, 9))
         self.assertEqual((options.runs, options.ceiling, options.kill), (5, True, "leader"))
         self.assertEqual((options.deadline_seconds, options.agree_seconds, options.keep), (2.5, 3.0, True))
+        self.assertEqual(options.balancer, ["--workers", "2"])
         self.assertEqual((options.directory, json), ("/var/tmp", Path("out.json")))
 
     def test_refusals(self) -> None:
@@ -51,6 +52,7 @@ class CommandLines(SynchronousTestCase):
             "A-1 --url localhost:5000": "http://host:port",
             "A-1 --url http://h:1 --spawn": "not allowed with",
             "A-1 --url http://h:1 --kill leader": "--kill needs",
+            "A-1 --url http://h:1 --balancer=--workers=2": "--balancer needs",
             "A-1 --json no/such/directory/out.json": "no directory",
         }
 
