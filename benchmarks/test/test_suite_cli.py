@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.suite.cli import parse
+from benchmarks.suite.missing import MissingProgramError
+from benchmarks.suite.subjects import check_present
+from benchmarks.suite.wrk import Wrk
 from benchmarks.test.command_lines import check_refusals
 
 
@@ -41,3 +45,17 @@ class CommandLines(SynchronousTestCase):
         }
 
         check_refusals(self, parse, cases)
+
+
+class Missing(SynchronousTestCase):
+    def test_programs(self) -> None:
+        """Where a peer's program is not installed the message says which package has it."""
+        with patch.dict("os.environ", {"PATH": ""}), patch("benchmarks.suite.postgres._DEBIAN", Path("nowhere")):
+            etcd = self.assertRaises(MissingProgramError, check_present, ["etcd"])
+            postgres = self.assertRaises(MissingProgramError, check_present, ["postgres"])
+            wrk = self.assertRaises(MissingProgramError, Wrk, None, Path())
+            check_present(["klein", "web", "constant"])
+
+        self.assertEqual(str(etcd), "etcd is not here; on Debian: apt-get install etcd-server")
+        self.assertIn("apt-get install postgresql", str(postgres))
+        self.assertIn("apt-get install wrk", str(wrk))
