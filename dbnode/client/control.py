@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
+from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
@@ -18,6 +19,7 @@ from twisted.web.http_headers import Headers
 
 from dbnode.client.signature import sign
 from dbnode.wire import Endpoint, ManagedConfig
+from raftlog.tls import words
 
 #: What is read of an error's body; ours are far shorter.
 _ERROR_BYTES_MAX = 1 << 16
@@ -115,11 +117,19 @@ class Control:
         except _UNREACHABLE as error:
             if _is_cancelled(error):
                 raise CancelledError from None
-            raise ControlFailed("unreachable", str(error) or type(error).__name__) from error
+            raise ControlFailed("unreachable", _in_words(error)) from error
 
 
 def _too_late(result: object, timeout_seconds: float) -> NoReturn:
     raise ControlFailed("unreachable", f"no answer within {timeout_seconds:g} seconds")
+
+
+def _in_words(error: Exception) -> str:
+    """Return what kept a request from being answered; the client wraps what TLS says in a list."""
+    for reason in getattr(error, "reasons", ()):
+        if reason.check(SSL.Error):
+            return f"TLS failed: {words(reason.value)}"
+    return str(error) or type(error).__name__
 
 
 def _is_cancelled(error: Exception) -> bool:

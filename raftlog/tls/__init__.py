@@ -16,6 +16,17 @@ another one of the cluster although it knows the secret.
 """
 
 from raftlog.tls.channel import MutualTls, TlsRefused, explained, peer_of
+from raftlog.tls.credentials import words
 from raftlog.tls.name import CertifiedName, TlsRole, TlsUnusable, name_of
 
-__all__ = ["CertifiedName", "MutualTls", "TlsRefused", "TlsRole", "TlsUnusable", "explained", "name_of", "peer_of"]
+__all__ = [
+    "CertifiedName",
+    "MutualTls",
+    "TlsRefused",
+    "TlsRole",
+    "TlsUnusable",
+    "explained",
+    "name_of",
+    "peer_of",
+    "words",
+]
