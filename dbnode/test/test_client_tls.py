@@ -8,7 +8,10 @@ from typing import Any
 
 from klein import Klein
 from treq.client import HTTPClient
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http import Request
@@ -19,6 +22,7 @@ from dbnode.jsonhttp import JsonSite, Limits
 from dbnode.wire import Endpoint
 from raftlog.tls import MutualTls, TlsRole
 from raftlog.tls.authority import issue, make_authority
+from raftlog.tls.channel import HANDSHAKE_SECONDS, STRANGERS_MAX
 
 _ASKING: tuple[TlsRole, ...] = ("balancer", "operator")
 
@@ -31,6 +35,17 @@ class Alive:
     @app.route("/heartbeat")
     def _heartbeat(self, request: Request) -> bytes:
         return b""
+
+
+class Silent(Protocol):
+    """Somebody who connects and says nothing; `lost` fires when he is cut off."""
+
+    def __init__(self) -> None:
+        self.lost: Deferred[None] = Deferred()
+
+    def connectionLost(self, reason: object = None) -> None:
+        """Take note."""
+        self.lost.callback(None)
 
 
 class ControlTests(TestCase):
@@ -89,6 +104,21 @@ class ControlTests(TestCase):
                 ("127.0.0.1", "its certificate has expired"),
             ],
         )
+
+    async def test_strangers_are_bounded(self) -> None:
+        """Who never begins TLS is driven out by others who do not, or cut off in time; meanwhile balancers ask."""
+        clock = Clock()
+        issue(self.certificates, "server", "A", datetime.now(UTC))
+        at = await self.answering(MutualTls(clock, self.certificates, "server", "A"))
+        endpoint = TCP4ClientEndpoint(self.reactor, at.host, at.port)
+        crowd = [await connectProtocol(endpoint, Silent()) for _ in range(STRANGERS_MAX + 10)]
+
+        self.assertEqual(await self.ask(self.tls("balancer", "lb"), at), "alive")
+        self.assertFalse(crowd[-1].lost.called)
+        await DeferredList([silent.lost for silent in crowd[:10]])
+        clock.advance(HANDSHAKE_SECONDS)
+        await DeferredList([silent.lost for silent in crowd])
+        self.assertEqual(clock.getDelayedCalls(), [])
 
     async def test_servers_answer(self) -> None:
         """Whoever answers in a server's place without its kind of certificate is told nothing."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IAddress
@@ -12,6 +11,7 @@ from raftlog.link.connection import BrokenConnectionError, FramedConnection, Wir
 from raftlog.link.handshake import HandshakeError, ListenerHandshake
 from raftlog.link.identity import Identity, Lane, Role
 from raftlog.link.refusals import Refusals
+from raftlog.strangers import Strangers
 from raftlog.tls import TlsRefused
 
 
@@ -23,31 +23,25 @@ class Listener(Factory):
     def __init__(self, wiring: Wiring, on_peer: Callable[[Identity], None]) -> None:
         self._wiring = wiring
         self._on_peer = on_peer
-        #: Connections that have not proved themselves yet, the oldest first, with the host they came from.
-        self._strangers: dict[FramedConnection, str] = {}
+        self._strangers: Strangers[FramedConnection] = Strangers(wiring.options.strangers_max)
         self._established: dict[tuple[Role, str, Lane], FramedConnection] = {}
         self._refusals = Refusals("links")
 
     def buildProtocol(self, address: IAddress | None) -> FramedConnection:
         """Accept a connection, at the cost of another stranger if there are too many."""
-        if len(self._strangers) >= self._wiring.options.strangers_max:
+        one = self._strangers.one_too_many()
+        if one is not None:
             # Out of the count at once: its transport tells of its end only in a later turn.
-            one = self._one_too_many()
             one.abort("too many strangers")
             self._lost(one, BrokenConnectionError("too many strangers"))
         wiring = self._wiring
         handshake = ListenerHandshake(wiring.identity, wiring.prover, wiring.nonce())
         connection = FramedConnection(wiring, handshake, wiring.outbox(), self._welcome, self._lost)
-        self._strangers[connection] = str(getattr(address, "host", address))
+        self._strangers.add(connection, str(getattr(address, "host", address)))
         return connection
 
-    def _one_too_many(self) -> FramedConnection:
-        """Return the oldest stranger of the host that has most, so that a flood from one drives out only itself."""
-        crowd = Counter(self._strangers.values()).most_common(1)[0][0]
-        return next(stranger for stranger, host in self._strangers.items() if host == crowd)
-
     def _welcome(self, connection: FramedConnection) -> None:
-        del self._strangers[connection]
+        self._strangers.remove(connection)
         key = (connection.peer.role, connection.peer.name, connection.lane)
         older = self._established.get(key)
         self._established[key] = connection
@@ -56,7 +50,7 @@ class Listener(Factory):
         self._on_peer(connection.peer)
 
     def _lost(self, connection: FramedConnection, error: BaseException) -> None:
-        host = self._strangers.pop(connection, None)
+        host = self._strangers.remove(connection)
         if host is not None:
             self._log_refusal(host, error)
         elif connection.established:

@@ -51,21 +51,10 @@ def make_authority(directory: Path, cluster_id: str, now: datetime) -> None:
         raise TlsUnusable(f"{directory} has an authority already")
     key = ec.generate_private_key(ec.SECP256R1())
     name = _common_name(f"shardlb {cluster_id}")
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
     certificate = (
         _builder(name, name, key, now, now + timedelta(days=AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(
             x509.SubjectAlternativeName([x509.UniformResourceIdentifier(authority_uri(cluster_id))]), critical=False
         )
@@ -98,23 +87,12 @@ def issue(directory: Path, role: TlsRole, name: str, now: datetime, days: int = 
     subject = CertifiedName(cluster_id_of(directory), role, name)
     key = ec.generate_private_key(ec.SECP256R1())
     until = min(now + timedelta(days=days), authority.not_valid_after_utc)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
     both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     certificate = (
         _builder(_common_name(f"{role} {name}"), authority.subject, key, now, until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(both, critical=False)
         .add_extension(identifier, critical=False)
         .add_extension(x509.SubjectAlternativeName(_alternative_names(subject)), critical=False)
@@ -177,6 +155,21 @@ def _builder(
         .not_valid_before(now - _SKEW)
         .not_valid_after(until)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """Return what a key is for: signing certificates, or signing handshakes."""
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IListeningPort,
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
@@ -22,12 +23,14 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
+    ITransport,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from raftlog.strangers import Strangers
 from raftlog.tls.credentials import Credentials, words
 from raftlog.tls.name import CertifiedName, TlsRole, name_of
 
@@ -44,12 +47,21 @@ _OBJECTIONS = {
 }
 
 
+#: Accepted connections whose handshake is not over; see raftlog.strangers.
+STRANGERS_MAX = 64
+#: They may take so long for it.
+HANDSHAKE_SECONDS = 5.0
+
+
 class TlsRefused(Exception):
     """A connection came to nothing by TLS; the text says whose fault it was and what was wrong."""
 
 
 class _Talk:
-    """What one connection has shown of its far end; `peer` is set once its certificate is believed."""
+    """What one connection has shown of its far end: `peer` is what a good certificate says.
+
+    That it also has the certificate's key is certain once the handshake is over, hence with the first byte inside.
+    """
 
     def __init__(self, cluster_id: str, roles: Collection[TlsRole]) -> None:
         self._cluster_id = cluster_id
@@ -80,14 +92,40 @@ class TlsTransport(TLSMemoryBIOProtocol):
     """Twisted's TLS, which writes at once what it is given: who writes here has put together what belongs together."""
 
     factory: _Factory
-    talk: _Talk | None = None
+    talk: _Talk
+    _deadline: IDelayedCall | None = None
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Begin TLS; an accepted connection is a stranger's until the handshake is over."""
+        if not self.factory.dials:
+            self._deadline = self.factory.clock.callLater(HANDSHAKE_SECONDS, self._too_late)
+            self.factory.count(self, transport)
+        super().makeConnection(transport)
+
+    def dataReceived(self, bytes: bytes) -> None:
+        """Go on with the handshake, or hand on what was inside."""
+        super().dataReceived(bytes)
+        if self._deadline is not None and self.getHandle().get_peer_finished() is not None:
+            self._known()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell who listens of a far end that was not let in."""
-        if self.talk is not None and self.talk.peer is None and self.factory.refused is not None:
+        self._known()
+        if self.talk.peer is None and self.factory.refused is not None:
             host = str(getattr(self.getPeer(), "host", "a local socket"))
             self.factory.refused(host, self.talk.objection or "it showed no certificate, or speaks no TLS")
         super().connectionLost(reason)
+
+    def _known(self) -> None:
+        """Take note that the far end is no stranger any more, or gone."""
+        self.factory.strangers.remove(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        self.abortConnection()
 
 
 class _Factory(TLSMemoryBIOFactory):
@@ -104,7 +142,18 @@ class _Factory(TLSMemoryBIOFactory):
         refused: Callable[[str, str], None] | None,
     ) -> None:
         super().__init__(creator, is_client, factory, clock)
+        self.clock = clock
+        self.dials = is_client
         self.refused = refused
+        self.strangers: Strangers[TlsTransport] = Strangers(STRANGERS_MAX)
+
+    def count(self, stranger: TlsTransport, transport: ITransport) -> None:
+        """Count a stranger, at the cost of another if there are too many."""
+        other = self.strangers.one_too_many()
+        if other is not None:
+            self.strangers.remove(other)
+            other.abortConnection()
+        self.strangers.add(stranger, str(getattr(transport.getPeer(), "host", "")))
 
 
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
@@ -200,12 +249,12 @@ class MutualTls:
 
 def peer_of(transport: object) -> CertifiedName | None:
     """Return whom the far end's certificate names, None on a connection without our TLS."""
-    return transport.talk.peer if isinstance(transport, TlsTransport) and transport.talk is not None else None
+    return transport.talk.peer if isinstance(transport, TlsTransport) else None
 
 
 def explained(transport: object, error: BaseException) -> BaseException:
     """Return why a connection ended, in words, if TLS is why; else `error`."""
-    if isinstance(transport, TlsTransport) and transport.talk is not None and transport.talk.objection:
+    if isinstance(transport, TlsTransport) and transport.talk.objection:
         return TlsRefused(transport.talk.objection)
     if isinstance(error, SSL.Error):
         return TlsRefused(f"TLS failed: {words(error)}")
