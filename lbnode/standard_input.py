@@ -9,18 +9,18 @@ from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-_STANDARD_INPUT = 0
 #: What is written to it is thrown away.
 _READ_BYTES = 4096
 
 
 @implementer(IReadDescriptor)
 class StandardInput:
-    """Standard input as the reactor sees it; `ended` is called once at its end."""
+    """Standard input as the reactor sees it; `ended` is called once at its end. `descriptor` is its number."""
 
-    def __init__(self, reactor: IReactorFDSet, ended: Callable[[], None]) -> None:
+    def __init__(self, reactor: IReactorFDSet, ended: Callable[[], None], descriptor: int = 0) -> None:
         self._reactor = reactor
         self._ended = ended
+        self._descriptor = descriptor
 
     def watch(self) -> None:
         """Begin to listen for its end."""
@@ -32,11 +32,11 @@ class StandardInput:
 
     def fileno(self) -> int:
         """See IReadDescriptor."""
-        return _STANDARD_INPUT
+        return self._descriptor
 
     def doRead(self) -> None:  # noqa: N802 - called by Twisted
         """See IReadDescriptor."""
-        if not os.read(_STANDARD_INPUT, _READ_BYTES):
+        if not os.read(self._descriptor, _READ_BYTES):
             self.forget()
             self._ended()
 

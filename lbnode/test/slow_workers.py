@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 
+from twisted.internet.task import deferLater
+
 from lbnode.test.test_tap import ALL, ROWS
 from lbnode.test.test_worker_process import WorkerCase
 
@@ -71,3 +73,30 @@ class WorkerTests(WorkerCase):
         self.assertIn(b"cannot start: Couldn't listen on 127.0.0.1", unable.output)
         self.assertIn(b"--port tcp:0 with --workers: port 0 cannot be shared", anywhere.output)
         self.assertEqual((self.workers(), self.servers()), ([], {}))
+
+
+class FollowerTests(WorkerCase):
+    async def test_a_follower_outlives_its_balancer(self) -> None:
+        """It serves on by what it knows while there is no balancer, and follows the next one."""
+        self.start(*_THREE_SERVERS)
+        await self.until_ready()
+        balancer_port, balancer = self.port, self.balancers.pop()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.run_shardlb("--follow", f"http://127.0.0.1:{balancer_port}", "--secret-file", str(self.data / "secret"))
+        await self.until_ready()
+        self.balancers.insert(0, balancer)
+
+        balancer[1].signalProcess("KILL")
+        await balancer[0].ended
+        self.assertEqual((await self.ask("POST", "/write", {"data": ROWS}))[0], 200)
+        self.assertEqual((await self.ask("POST", "/read", ALL))[1]["data"], ROWS)
+        self.assertIsNone((await self.ask("GET", "/readyz"))[1]["follower"]["balancer"])
+        self.assertEqual((await self.ask("POST", "/rm", {"n": 1}))[1]["code"], "no_controller")
+
+        self.start(PORT=str(balancer_port))
+        while (await self.ask("GET", "/readyz"))[1].get("follower", {}).get("balancer") is None:
+            await deferLater(self.reactor, 0.05)
+        self.assertEqual((await self.ask("POST", "/rm", {"n": 1}))[0], 200)
+        self.assertEqual((await self.ask("GET", "/rep"))[1]["message"]["N"], 2)
+        self.assertEqual((await self.ask("POST", "/read", ALL))[1]["data"], ROWS)

@@ -71,8 +71,12 @@ class BalancerProcessCase(TestCase):
 
     def start(self, *arguments: str, **environment: str) -> Running:
         """Start a balancer."""
+        return self.run_shardlb("--data-dir", str(self.data), *arguments, **environment)
+
+    def run_shardlb(self, *arguments: str, **environment: str) -> Running:
+        """Start `twistd shardlb`, by default at the port that is asked."""
         running = Running()
-        command = [sys.executable, "-c", _TWISTD, "--nodaemon", "--pidfile=", "shardlb", "--data-dir", str(self.data)]
+        command = [sys.executable, "-c", _TWISTD, "--nodaemon", "--pidfile=", "shardlb"]
         transport = self.reactor.spawnProcess(
             running, sys.executable, [*command, *arguments], env={**os.environ, "PORT": str(self.port), **environment}
         )

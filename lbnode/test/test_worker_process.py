@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.error import ConnectError
@@ -53,6 +54,13 @@ class WorkerCase(BalancerProcessCase):
 
 
 class WorkerTests(WorkerCase):
+    def file_with(self, content: bytes | None) -> Path:
+        """Return the path of a file with this content, or of none."""
+        path = Path(self.mktemp()).absolute()
+        if content is not None:
+            path.write_bytes(content)
+        return path
+
     async def test_a_table_made_through_a_worker(self) -> None:
         """What changes the cluster goes to the balancer, and all workers know the result when it is answered."""
         self.start("--workers", "2")
@@ -65,3 +73,13 @@ class WorkerTests(WorkerCase):
 
         for id_ in range(10):
             self.assertEqual((await self.ask("POST", "/write", {"data": [{"Id": id_}]}))[0], 200)
+
+    async def test_what_keeps_a_follower_from_starting(self) -> None:
+        """Without the cluster's secret nobody follows; which file was meant is told."""
+        for content, words in ((None, b"No such file"), (b"short", b"needs")):
+            secret = self.file_with(content)
+            unable = self.run_shardlb("--follow", "http://127.0.0.1:1", "--secret-file", str(secret))
+            await unable.ended
+
+            self.assertIn(f"cannot start: --secret-file {secret}".encode(), unable.output)
+            self.assertIn(words, unable.output)
