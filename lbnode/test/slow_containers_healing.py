@@ -4,56 +4,14 @@ from __future__ import annotations
 
 import shutil
 import signal
-from typing import Any
 
-import msgspec
 from twisted.internet.task import deferLater
 
-from lbnode.test.containers import PROJECT, SERVER_IMAGE, built_images, container_of, docker, everything
-from lbnode.test.test_tap import Running
-from lbnode.test.under_writes import UnderWritesCase
+from lbnode.test.container_cluster import ContainerClusterCase
+from lbnode.test.containers import docker, everything
 
 
-class ContainersHealingTests(UnderWritesCase):
-    def setUp(self) -> None:
-        """Have the images."""
-        built_images()
-        super().setUp()
-        self.addCleanup(self.remove_cluster)
-
-    def start(self, *arguments: str, **environment: str) -> Running:
-        """Start a balancer whose servers are containers."""
-        ours = {"SHARDLB_LAUNCHER": "docker", "SERVER_IMAGE": SERVER_IMAGE, "SHARDLB_PROJECT": PROJECT}
-        return super().start(*arguments, **ours, **environment)
-
-    @property
-    def ours(self) -> str:
-        """The label of all that the cluster has in the engine."""
-        identity = msgspec.json.decode((self.data / "identity.json").read_bytes())
-        return f"label=shardlb.cluster={identity['cluster_id']}"
-
-    async def remove_cluster(self) -> None:
-        """Remove what the cluster has in the engine; its balancer is gone."""
-        if not (self.data / "identity.json").exists():
-            return
-        for ids, remove in (
-            (("ps", "--all"), ("rm", "--force")),
-            (("volume", "ls"), ("volume", "rm")),
-            (("network", "ls"), ("network", "rm")),
-        ):
-            found = await docker(*ids, "--quiet", "--filter", self.ours)
-            if found:
-                await docker(*remove, *found.split())
-
-    async def home_of(self, server: str) -> str:
-        """Return the home of a server now."""
-        home: str = (await self.ask("GET", "/status"))[1]["server_states"][server]["home"]
-        return home
-
-    async def containers(self) -> dict[str, str]:
-        """Return the container of each server, running or not."""
-        return {server: await container_of(await self.home_of(server), of=self.ours) for server in self.servers_up}
-
+class ContainersHealingTests(ContainerClusterCase):
     async def test_killed(self) -> None:
         """A leader's container that is killed is started again, with its data; no client sees an error."""
         await self.begin()
@@ -68,10 +26,6 @@ class ContainersHealingTests(UnderWritesCase):
         self.assertEqual(await self.containers(), before)
         self.assertNotEqual(await self.pid_of(leader), pid)
         await self.check()
-
-    async def pid_of(self, server: str) -> Any:
-        """Return the process of a server."""
-        return (await self.ask("GET", "/status"))[1]["server_states"][server]["pid"]
 
     async def test_volume_removed(self) -> None:
         """A server whose container and volume were removed is back, complete, under new replica ids."""
