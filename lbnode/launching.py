@@ -41,6 +41,7 @@ def launcher_of(
         times,
         options["tls-dir"],
         ServerStorage(options["storage"], options["postgres-programs"]),
+        options["server-wrapper"],
     )
 
 

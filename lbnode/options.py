@@ -5,6 +5,8 @@ An option on the command line wins over SHARDLB_<OPTION>, and that over the cour
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,14 @@ def _absolute(text: str) -> Path:
 
 def _folder(text: str) -> str:
     return str(_absolute(text))
+
+
+def _command(text: str) -> tuple[str, ...]:
+    """Return the words of a command whose program can be found."""
+    words = tuple(shlex.split(text))
+    if not words or shutil.which(words[0]) is None:
+        raise ValueError(f"there is no program {words[0] if words else text!r}")
+    return words
 
 
 def _launcher(text: str) -> str:
@@ -162,6 +172,7 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
         "Where new servers keep shards: sqlite (their default), postgres (of their own), or a DSN postgresql://...",
         storage_from_text,
     ),
+    ("server-wrapper", None, (), "Processes: a command that becomes the server's, as 'nice -n 5'", _command),
     ("postgres-programs", None, "", "Processes: folder of PostgreSQL's programs, unless they are found", _folder),
     ("slots", None, SLOTS, "Slots of each shard's ring of readers", _positive),
     ("virtual-servers", None, VIRTUAL_SERVERS, "Places of each server on a ring", _positive),

@@ -31,6 +31,7 @@ all replicas are identical, and no client saw an error while a majority of its s
 could not be held; 130 if it was interrupted. The seed decides what strikes in which order and what each client does
 in turn; how these meet in time is real, and differs from run to run.
 
+Servers of its own are cut off too, if it runs as root and finds `ip` and `nft`: each is in a network namespace.
 With --url the servers below --data-dir are killed and paused, and rows that are stored stay.
 """
 
@@ -58,7 +59,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bin/chaos",
-        description="Kills and pauses servers and balancer while clients read and write, and proves what is left.",
+        description="Kills, pauses and cuts off servers, kills the balancer while clients use it, proves what is left.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

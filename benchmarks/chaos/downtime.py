@@ -50,6 +50,17 @@ class Downtime:
         self.resume_all()
         await self._back(names)
 
+    async def cut(self, name: str, seconds: float, *, hear: bool = False, heard: bool = False) -> None:
+        """Cut a server off for a time, wholly or one way; returns when it answers again."""
+        assert self._site.places is not None
+        how = "let it hear nobody" if heard else "let nobody hear it" if hear else "cut it off"
+        self._say(f"{name}: {how} for {seconds:.1f} s")
+        self._outages.down([name])
+        self._site.places.cut([self._site.servers()[name].http.host], hear=hear, heard=heard)
+        await deferLater(self._reactor, seconds)
+        self._site.places.heal()
+        await self._back([name])
+
     async def wipe(self, name: str) -> None:
         """End a server and remove its data. Until its replicas are replaced its shards have one voter less."""
         self._say(f"kill -9 {name} and remove its data")
@@ -82,7 +93,9 @@ class Downtime:
         _ = await self._until(self._site.all_serving, "not every replica serves")
 
     def resume_all(self) -> None:
-        """Let no server stay paused, whatever ended the chaos."""
+        """Let no server stay paused or cut off, whatever ended the chaos."""
+        if self._site.places is not None:
+            self._site.places.heal()
         self._signal(self._stopped, signal.SIGCONT)
         self._stopped = set()
 

@@ -13,7 +13,10 @@ from random import Random
 
 
 class Kind(StrEnum):
-    """What a fault does. Killed is `kill -9`, paused is SIGSTOP and later SIGCONT, wiped is killed without its data."""
+    """What a fault does. Killed is `kill -9`, paused is SIGSTOP and later SIGCONT, wiped is killed without its data.
+
+    Cut off is to lose all packets, of which a server's own still arrive if it only hears nobody.
+    """
 
     KILL = "kill a server"
     KILL_LEADER = "kill a leader"
@@ -22,6 +25,10 @@ class Kind(StrEnum):
     KILL_EVERYTHING = "kill everything"
     PAUSE = "pause a server"
     PAUSE_LEADER = "pause a leader"
+    CUT = "cut a server off"
+    CUT_LEADER = "cut a leader off"
+    MUTE_LEADER = "let nobody hear a leader"
+    DEAFEN_LEADER = "let a leader hear nobody"
     ISOLATE_LEADER = "wipe a leader without followers"
     WIPE = "wipe a server"
     WIPE_AND_KILL = "wipe a server and kill another"
@@ -30,9 +37,11 @@ class Kind(StrEnum):
     RESIZE_AND_KILL_BALANCER = "kill the balancer while a server is added"
 
 
-#: Those that need a balancer that was started by us, and those that need one that adds and removes servers.
+#: Those that need a balancer that was started by us, those that need one that adds and removes servers, and those that
+#: need servers in network namespaces.
 BALANCER_KINDS = frozenset({Kind.KILL_BALANCER, Kind.KILL_EVERYTHING, Kind.RESIZE_AND_KILL_BALANCER})
 RESIZE_KINDS = frozenset({Kind.RESIZE, Kind.RESIZE_AND_KILL, Kind.RESIZE_AND_KILL_BALANCER})
+CUT_KINDS = frozenset({Kind.CUT, Kind.CUT_LEADER, Kind.MUTE_LEADER, Kind.DEAFEN_LEADER})
 
 
 #: How often each strikes while all the others strike as often as theirs.
@@ -44,6 +53,10 @@ _WEIGHTS = {
     Kind.KILL_EVERYTHING: 1,
     Kind.PAUSE: 1,
     Kind.PAUSE_LEADER: 2,
+    Kind.CUT: 1,
+    Kind.CUT_LEADER: 2,
+    Kind.MUTE_LEADER: 1,
+    Kind.DEAFEN_LEADER: 1,
     Kind.ISOLATE_LEADER: 2,
     Kind.WIPE: 2,
     Kind.WIPE_AND_KILL: 1,

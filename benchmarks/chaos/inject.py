@@ -42,6 +42,10 @@ class Injector:
             Kind.KILL_EVERYTHING: self._kill_everything,
             Kind.PAUSE: self._pause_one,
             Kind.PAUSE_LEADER: self._pause_leader,
+            Kind.CUT: self._cut_one,
+            Kind.CUT_LEADER: self._cut_leader,
+            Kind.MUTE_LEADER: self._mute_leader,
+            Kind.DEAFEN_LEADER: self._deafen_leader,
             Kind.ISOLATE_LEADER: self._isolate_leader,
             Kind.WIPE: self._wipe,
             Kind.WIPE_AND_KILL: self._wipe_and_kill,
@@ -86,6 +90,18 @@ class Injector:
 
     async def _pause_leader(self, fault: Fault) -> None:
         await self._downtime.pause([await self._leader(fault)], fault.hold_seconds)
+
+    async def _cut_one(self, fault: Fault) -> None:
+        await self._downtime.cut(fault.choose(self._site.servers()), fault.hold_seconds)
+
+    async def _cut_leader(self, fault: Fault) -> None:
+        await self._downtime.cut(await self._leader(fault), fault.hold_seconds)
+
+    async def _mute_leader(self, fault: Fault) -> None:
+        await self._downtime.cut(await self._leader(fault), fault.hold_seconds, hear=True)
+
+    async def _deafen_leader(self, fault: Fault) -> None:
+        await self._downtime.cut(await self._leader(fault), fault.hold_seconds, heard=True)
 
     async def _leader(self, fault: Fault) -> str:
         """Return the server that leads the shard that the fault means; any server if nobody does."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from benchmarks.chaos.keys import Keys
+from benchmarks.chaos.places import Places
 from benchmarks.chaos.report import Options, Report
 from benchmarks.chaos.run import Chaos
 from benchmarks.chaos.site import Server, Site
@@ -21,6 +22,7 @@ from benchmarks.door import Door, host_and_port
 from benchmarks.process import to_the_end
 from benchmarks.spawn import Cluster, servers_below
 from benchmarks.workloads import A_1, Shard
+from raftlog.testing.namespaces import NamespacesUnavailable
 
 #: The servers of A-1, with shards that no chaos fills.
 _TABLE = replace(A_1, shards=tuple(Shard(shard.name, place << 20, 1 << 20) for place, shard in enumerate(A_1.shards)))
@@ -38,7 +40,7 @@ async def hold_chaos(
     directory = Path(mkdtemp(prefix="shardlb-chaos-", dir=options.directory))
     keep = options.keep
     try:
-        async with _spawned(reactor, directory, options.containers) as site:
+        async with _spawned(reactor, directory, options.containers, view) as site:
             report = await Chaos(reactor, clock, options, view, site, Keys(_TABLE.shards)).run()
         keep = keep or not report.good
         return report, directory if keep else None
@@ -48,19 +50,41 @@ async def hold_chaos(
 
 
 @asynccontextmanager
-async def _spawned(reactor: Any, directory: Path, image: str | None) -> AsyncIterator[Site]:
-    cluster, look = _cluster(reactor, directory, image)
+async def _spawned(reactor: Any, directory: Path, image: str | None, view: View) -> AsyncIterator[Site]:
+    with _places(directory / "places", image, view) as places:
+        cluster, look = _cluster(reactor, directory, image, places)
+        try:
+            await cluster.start(_TABLE)
+            yield Site(reactor, cluster.door, look, cluster, places)
+        finally:
+            await to_the_end(cluster.stop())
+
+
+@contextmanager
+def _places(directory: Path, image: str | None, view: View) -> Iterator[Places | None]:
+    """Yield places where servers can be cut off, None where they cannot be had."""
+    if image is not None:
+        yield None
+        return
+    places = Places(directory)
     try:
-        await cluster.start(_TABLE)
-        yield Site(reactor, cluster.door, look, cluster)
+        places.open()
+    except NamespacesUnavailable as reason:
+        view.say(f"no server is cut off: {reason}")
+        yield None
+        return
+    try:
+        yield places
     finally:
-        await to_the_end(cluster.stop())
+        places.close()
 
 
-def _cluster(reactor: Any, directory: Path, image: str | None) -> tuple[Cluster, Callable[[], Iterable[Server]]]:
-    """Return a cluster, with servers in containers of an image if there is one, and what finds the servers."""
+def _cluster(
+    reactor: Any, directory: Path, image: str | None, places: Places | None
+) -> tuple[Cluster, Callable[[], Iterable[Server]]]:
+    """Return a cluster, with servers in containers of an image or in places if there are any, and what finds them."""
     if image is None:
-        cluster = Cluster(reactor, directory)
+        cluster = Cluster(reactor, directory, ["--server-wrapper", places.wrapper] if places is not None else [])
         return cluster, cluster.servers
     contained = ContainerCluster(reactor, directory, image)
     return contained, contained.containers

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from benchmarks.chaos.faults import BALANCER_KINDS, RESIZE_KINDS, Kind
+from benchmarks.chaos.faults import BALANCER_KINDS, CUT_KINDS, RESIZE_KINDS, Kind
+from benchmarks.chaos.places import Places
 from benchmarks.door import Door, UnreachableError
 from benchmarks.process import answers
 from benchmarks.spawn import Cluster
@@ -41,12 +42,23 @@ class Server(Protocol):
 
 
 class Site:
-    """A balancer at `door`, its servers as `look` finds them; `own` is all of it if we started it."""
+    """A balancer at `door`, its servers as `look` finds them; `own` is all of it if we started it.
 
-    def __init__(self, reactor: Any, door: Door, look: Callable[[], Iterable[Server]], own: Cluster | None) -> None:
+    `places` is where the servers are, if they can be cut off there.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        door: Door,
+        look: Callable[[], Iterable[Server]],
+        own: Cluster | None,
+        places: Places | None = None,
+    ) -> None:
         self._reactor = reactor
         self.door = door
         self.own = own
+        self.places = places
         self._look = look
 
     def servers(self) -> dict[str, Server]:
@@ -90,6 +102,8 @@ class Site:
     async def kinds(self) -> list[Kind]:
         """Return the faults that can be done to this cluster."""
         impossible = frozenset() if self.own is not None else BALANCER_KINDS
+        if self.places is None:
+            impossible |= CUT_KINDS
         if not await self._resizes():
             impossible |= RESIZE_KINDS
         return [kind for kind in Kind if kind not in impossible]

@@ -29,7 +29,7 @@ class Schedules(SynchronousTestCase):
 
     def test_every_kind_has_its_turn(self) -> None:
         """No kind waits for ever: each strikes in every round of the deck."""
-        kinds = [fault.kind for fault in drawn("1", *Kind, count=20)]
+        kinds = [fault.kind for fault in drawn("1", *Kind, count=25)]
 
         self.assertEqual(set(kinds), set(Kind))
 

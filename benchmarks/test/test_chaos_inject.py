@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
 from benchmarks.chaos.downtime import Downtime
-from benchmarks.chaos.faults import BALANCER_KINDS, RESIZE_KINDS, Fault, Kind
+from benchmarks.chaos.faults import BALANCER_KINDS, CUT_KINDS, RESIZE_KINDS, Fault, Kind
 from benchmarks.chaos.inject import Injector
 from benchmarks.chaos.outages import Outages
 from benchmarks.chaos.site import Site
@@ -199,7 +199,7 @@ class Sites(InjectorCase):
         """A running cluster keeps its balancer; one whose balancer knows no /add is not asked to grow."""
         kinds = await self.site.kinds()
 
-        self.assertEqual(set(Kind) - set(kinds), BALANCER_KINDS | RESIZE_KINDS)
+        self.assertEqual(set(Kind) - set(kinds), BALANCER_KINDS | CUT_KINDS | RESIZE_KINDS)
 
 
 def state(pid: int) -> str:

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ class ProcessLauncher:
     """Launcher of `twistd dbnode` processes with their data below `directory`.
 
     `heartbeat` asks a server whether it serves, within some seconds; `environment` is what the servers inherit;
-    `tls_dir` is where their certificates are, and are made if the authority's key is there.
+    `tls_dir` is where their certificates are, and are made if the authority's key is there; `wrapper` stands in front
+    of each server's command and becomes it.
     """
 
     _log = Logger()
@@ -73,6 +74,7 @@ class ProcessLauncher:
         times: LaunchTimes,
         tls_dir: Path | None = None,
         storage: ServerStorage | None = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self._clock = clock
         self._processes = processes
@@ -83,6 +85,7 @@ class ProcessLauncher:
         self._times = times
         self._tls_dir = tls_dir
         self._storage = storage or ServerStorage()
+        self._wrapper = list(wrapper)
         self._ended: Callable[[str], None] = lambda home: None
         self._exits = Exits(readers, lambda home: self._ended(home))
 
@@ -140,7 +143,8 @@ class ProcessLauncher:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         secret_file = home / "secret"
         _write_private(secret_file, self._secret)
-        arguments = [sys.executable, "-P", "-c", PROGRAM, "--nodaemon", "--pidfile=", f"--logfile={home}/server.log"]
+        arguments = [*self._wrapper, sys.executable, "-P", "-c", PROGRAM]
+        arguments += ["--nodaemon", "--pidfile=", f"--logfile={home}/server.log"]
         arguments += ["dbnode", "--name", spec.name, "--data-dir", str(home)]
         arguments += ["--cluster-id", spec.cluster_id, "--secret-file", str(secret_file)]
         arguments += ["--tls-dir", "off" if self._tls_dir is None else str(self._tls_dir)]
@@ -149,7 +153,7 @@ class ProcessLauncher:
         with open(os.devnull, "rb") as nothing, open(_output(home), "wb") as output:
             self._processes.spawnProcess(
                 exit_,
-                sys.executable,
+                arguments[0],
                 arguments,
                 env=self._environment,
                 path=str(home),

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,11 @@ class ProcessLauncherTests(LauncherContract, TestCase):
         self.addCleanup(self.destroy_all)
 
     def with_times(
-        self, times: LaunchTimes, tls_dir: Path | None = None, storage: ServerStorage | None = None
+        self,
+        times: LaunchTimes,
+        tls_dir: Path | None = None,
+        storage: ServerStorage | None = None,
+        wrapper: Sequence[str] = (),
     ) -> ProcessLauncher:
         """Return another launcher on the same directory."""
         return ProcessLauncher(
@@ -62,11 +67,22 @@ class ProcessLauncherTests(LauncherContract, TestCase):
             times,
             tls_dir,
             storage,
+            wrapper,
         )
 
     async def turn(self) -> None:
         """See LauncherContract.turn."""
         await deferLater(self.reactor, 0.05)
+
+    async def test_wrapper(self) -> None:
+        """A command in front of the server's becomes the server; it is found and stopped as any other."""
+        self.launcher = self.with_times(LaunchTimes(), wrapper=["nice", "-n", "5"])
+
+        file = await self.launcher.start(SPEC)
+
+        self.assertEqual(os.getpriority(os.PRIO_PROCESS, file.pid), os.getpriority(os.PRIO_PROCESS, 0) + 5)
+        await self.launcher.stop("Server0")
+        self.assertFalse(Process(file.pid, file.started_at).is_alive())
 
     async def test_a_home_without_its_log_is_lost(self) -> None:
         """A server that kept its identity and lost its log is not started: it would vote as somebody it is not."""

@@ -30,6 +30,7 @@ OPTIONS = {
     "server-memory": (None, "512M", 512 << 20),
     "server-cpus": (None, "1.5", 1.5),
     "storage": (None, "postgres", "postgres"),
+    "server-wrapper": ((), "nice -n 5", ("nice", "-n", "5")),
     "postgres-programs": ("", "/usr/lib/pg", "/usr/lib/pg"),
     "slots": (512, "64", 64),
     "virtual-servers": (160, "9", 9),
@@ -118,6 +119,8 @@ class OptionsTests(SynchronousTestCase):
             ("server-memory", "10m"),
             ("server-memory", "much"),
             ("server-cpus", "0"),
+            ("server-wrapper", ""),
+            ("server-wrapper", "no-such-program --at-all"),
             ("body-bytes-max", "100000000"),
         ):
             self.assertRaises(usage.UsageError, parsed, f"--{name}", text)

@@ -26,6 +26,9 @@ _HOSTS_MAX = 59
 _CLIENTS_MAX = 16
 _FIRST_CLIENT = 240
 
+#: The place of this process itself, as far as it has no client's address.
+HERE = "here"
+
 
 class NamespacesUnavailable(Exception):
     """Network namespaces can't be made by this process; the text says why."""
@@ -48,6 +51,7 @@ class Namespaces:
         self._take_name()
         try:
             self._make_router()
+            self._addresses[HERE] = self._address(1)
         except NamespacesUnavailable:
             self.close()
             raise
