@@ -31,6 +31,8 @@ class Credentials:
         self._authority = authorities(directory)
         self._file = process_file(directory, role, name)
         self._stamps = self._now_stamps()
+        #: The certificate in use, until it was said that it nears its end.
+        self._unwarned: x509.Certificate | None = None
         self.own = self._name(role, name)
         self._context = self._load()
 
@@ -46,6 +48,7 @@ class Credentials:
                 self._log.warn("the certificate in use stays: {error}", error=error)
             else:
                 self._log.info("read {file} again", file=str(self._file))
+        self._warn_when_due()
         return self._context
 
     def _now_stamps(self) -> list[tuple[int, int] | None]:
@@ -73,13 +76,16 @@ class Credentials:
                 load()
             except SSL.Error as error:
                 raise TlsUnusable(f"{path} cannot be used for TLS: {words(error)}") from error
-        self._warn(read_certificate(self._file))
-        return context
-
-    def _warn(self, certificate: x509.Certificate) -> None:
         if self._file.stat().st_mode & _OTHERS:
             self._log.warn("{file} holds a private key and others may use it: chmod 600 it", file=str(self._file))
-        if is_due(certificate, datetime.now(UTC)):
+        self._unwarned = read_certificate(self._file)
+        self._warn_when_due()
+        return context
+
+    def _warn_when_due(self) -> None:
+        certificate = self._unwarned
+        if certificate is not None and is_due(certificate, datetime.now(UTC)):
+            self._unwarned = None
             until = f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M}"
             self._log.warn("{file} expires at {until} UTC: renew it", file=str(self._file), until=until)
 
