@@ -36,6 +36,8 @@ from lbnode.router import Router, RouterOptions
 from lbnode.state import ClusterState, answering, describe
 from raftlog.link import Receive
 
+#: How long a balancer may take to tell its status before a follower tells what it knows itself.
+_BALANCER_SECONDS = 3.0
 #: How long servers may take to say what their replicas are doing.
 _STATUS_SECONDS = 1.0
 
@@ -85,10 +87,17 @@ class Follower:
             options=settings.router,
             absent=lambda: _no_table(self.following),
         )
-        forwarding = Forwarding(
-            clock, http, lambda: _url(self.following.balancer), deadline_seconds=settings.forward_seconds
+
+        def find() -> str | None:
+            return _url(self.following.balancer)
+
+        cluster = FollowerRequests(
+            name,
+            self.following,
+            self._watch,
+            changes=Forwarding(clock, http, find, deadline_seconds=settings.forward_seconds),
+            questions=Forwarding(clock, http, find, deadline_seconds=_BALANCER_SECONDS),
         )
-        cluster = FollowerRequests(name, self.following, self._watch, forwarding)
         data = DataRequests(self.router, rows_max=settings.rows_max)
         self.app = BalancerApp(self.router, data, cluster, self._metrics(clock, name))
 
@@ -130,34 +139,35 @@ class Follower:
 
 
 class FollowerRequests:
-    """The requests about the cluster as a follower answers them (lbnode.app.ClusterEndpoints)."""
+    """The requests about the cluster as a follower answers them (lbnode.app.ClusterEndpoints).
 
-    def __init__(self, name: str, following: Following, watch: SharedWatch, forwarding: Forwarding) -> None:
+    `changes` and `questions` pass on what takes minutes and what takes seconds.
+    """
+
+    def __init__(
+        self, name: str, following: Following, watch: SharedWatch, *, changes: Forwarding, questions: Forwarding
+    ) -> None:
         self._name = name
         self._following = following
         self._watch = watch
-        self._forwarding = forwarding
+        self._changes = changes
+        self._questions = questions
 
     async def init(self, headers: Headers, body: bytes) -> Response:
         """Have the balancer make the table."""
-        return await self._forwarding.forward("POST", "/init", headers, body)
+        return await self._changes.forward("POST", "/init", headers, body)
 
     async def add(self, headers: Headers, body: bytes) -> Response:
         """Have the balancer add servers and shards."""
-        return await self._forwarding.forward("POST", "/add", headers, body)
+        return await self._changes.forward("POST", "/add", headers, body)
 
     async def remove(self, headers: Headers, body: bytes) -> Response:
         """Have the balancer remove servers."""
-        return await self._forwarding.forward("POST", "/rm", headers, body)
+        return await self._changes.forward("POST", "/rm", headers, body)
 
     async def status(self, headers: Headers, body: bytes) -> Response:
         """Tell what the balancer tells; while it does not answer, what the servers say. And who answers here."""
-        try:
-            forwarded = await self._forwarding.forward("GET", "/status", headers, body)
-        except ApiError:
-            told = overview.status(await self._state())
-        else:
-            told = msgspec.json.decode(forwarded.body)
+        told = await self._told(headers, body) or overview.status(await self._state())
         return json_response({**told, "follower": self._self()})
 
     async def primary_elect(self, headers: Headers, body: bytes) -> Response:
@@ -176,6 +186,14 @@ class FollowerRequests:
         except ApiError as error:
             error.extra["follower"] = self._self()
             raise
+
+    async def _told(self, headers: Headers, body: bytes) -> dict[str, Any] | None:
+        """Return the balancer's own status, None if it has none to give now."""
+        try:
+            forwarded = await self._questions.forward("GET", "/status", headers, body)
+        except ApiError:
+            return None
+        return msgspec.json.decode(forwarded.body, type=dict[str, Any]) if forwarded.status == 200 else None
 
     async def _state(self) -> ClusterState:
         """Return the catalog's cluster as its servers describe it; raises ApiError `no_catalog` (503)."""

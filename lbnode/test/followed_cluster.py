@@ -58,11 +58,12 @@ class MemorySource:
 
 @implementer(IAgent)
 class CutAgent:
-    """An agent of a site in memory, with connections refused while it is `cut`."""
+    """An agent of a site in memory: connections are refused while it is `cut`, and answers lost while `silent`."""
 
     def __init__(self, agent: RequestTraversalAgent) -> None:
         self._agent = agent
         self.cut = False
+        self.silent = False
 
     def request(
         self,
@@ -74,6 +75,8 @@ class CutAgent:
         """See IAgent.request."""
         if self.cut:
             return fail(ConnectionRefusedError())
+        if self.silent:
+            return Deferred()
         answered: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
         return answered
 

@@ -175,9 +175,22 @@ class PassingOnTests(FollowerCase):
         self.assertEqual(status["follower"]["balancer"], "http://10.0.0.1:5000")
         self.assertEqual(status["follower"]["catalog_version"], status["version"])
 
+    def test_a_balancer_that_hangs(self) -> None:
+        """The status is soon told without it; of a change that was passed on nobody knows what will become of it."""
+        self.cluster.agent.silent = True
+        begun_seconds = self.cluster.clock.seconds()
+
+        status = self.ask("GET", "/status").json
+
+        self.assertEqual(status["N"], 0)
+        self.assertLess(self.cluster.clock.seconds() - begun_seconds, 5)
+        init = self.begin("POST", "/init", TABLE)
+        self.pass_time(601)
+        self.assertEqual(self.check_refused(init.reply(), 504, "outcome_unknown")["applied"], "unknown")
+
     def test_nothing_goes_in_circles(self) -> None:
-        """What was passed on twice is passed on no more."""
-        reply = self.begin("POST", "/init", TABLE, hops=2).reply()
+        """What was passed on too often is passed on no more."""
+        reply = self.begin("POST", "/init", TABLE, hops=9).reply()
 
         self.check_refused(reply, 503, "no_controller")
 
