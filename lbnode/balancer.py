@@ -97,10 +97,10 @@ class Balancer:
             clock,
             wal,
             recovered,
-            _Others(lambda: self._council),
+            _Others(lambda: self.council),
             rng,
             fatal=fatal,
-            observe=lambda _: self._council.office.role_changed() if self._council is not None else None,
+            observe=lambda _: self.council.office.role_changed() if self.council is not None else None,
         )
         self._links = links_of(name, lambda _, items: self._requests.received(items))
         self._requests = Requests(clock, self._links)
@@ -135,7 +135,8 @@ class Balancer:
             self.router.configure,
             ControllerTimes(),
         )
-        self._council = (
+        #: Its part among several balancers, None for one alone.
+        self.council = (
             Council(clock, company, catalog, self.controller, self._node.receive) if company is not None else None
         )
         gauges: dict[tuple[str, str], Callable[[], float]] = {
@@ -164,28 +165,28 @@ class Balancer:
         self._links.watch(_ignore, self._requests.dropped)
         self._links.startService()
         self.router.startService()
-        if self._council is not None:
-            await self._council.open(cluster_id)
+        if self.council is not None:
+            await self.council.open(cluster_id)
         else:
             await self.controller.open(cluster_id)
 
     def start(self) -> None:
         """Begin to look after the servers; one of several does so when it is its turn."""
-        if self._council is None:
+        if self.council is None:
             self.controller.startService()
 
     async def init(self, request: InitRequest) -> None:
         """Make a table if this balancer is the controller; raises ApiError as Operations.init does, `no_controller`."""
-        if self._council is not None and not self._council.office.held_here:
+        if self.council is not None and not self.council.office.held_here:
             raise no_controller("another balancer is the controller, or nobody yet")
         await self.controller.init(request)
 
     def _requests_about_cluster(
         self, clock: IReactorTime, company: Company | None, limits: InitLimits
     ) -> ClusterRequests:
-        if company is None or self._council is None:
+        if company is None or self.council is None:
             return ClusterRequests(Announcing(self.controller, self.feed), self.router, limits)
-        council, feed = self._council, self.feed
+        council, feed = self.council, self.feed
         forwarding = Forwarding(clock, company.http, council.office.find, deadline_seconds=company.forward_seconds)
 
         async def announced() -> None:
@@ -203,8 +204,8 @@ class Balancer:
         return ApiError("no_catalog", text, status=503, applied="no", retry_after_seconds=RETRY_AFTER_SECONDS)
 
     async def _confirm(self) -> None:
-        assert self._council is not None
-        await self._council.office.confirm()
+        assert self.council is not None
+        await self.council.office.confirm()
 
     def release_followers(self) -> None:
         """Let nobody wait for a newer catalog any more, as the first step of stopping."""
@@ -213,8 +214,8 @@ class Balancer:
     def _catalog_changed(self, catalog: Catalog) -> None:
         self.controller.catalog_changed(catalog)
         self.feed.changed(catalog)
-        if self._council is not None:
-            self._council.catalog_changed(catalog)
+        if self.council is not None:
+            self.council.catalog_changed(catalog)
 
     async def stop(self) -> None:
         """Route no more, stop the servers unless there are other balancers, then the rest.
@@ -222,8 +223,8 @@ class Balancer:
         The log is closed by who opened it.
         """
         await maybeDeferred(self.router.stopService)
-        if self._council is not None:
-            await self._council.stop()
+        if self.council is not None:
+            await self.council.stop()
         elif self.controller.running:
             await self.controller.stopService()
         self._requests.stop()
@@ -235,11 +236,11 @@ class _Others:
     """The transport of the catalog's group; a balancer alone has nobody to send to."""
 
     def __init__(self, council: Callable[[], Council | None]) -> None:
-        self._council = council
+        self.council = council
 
     def send(self, name: str, lane: Lane, item: Any) -> bool:
         """Queue an item for another balancer; False if it was dropped."""
-        council = self._council()
+        council = self.council()
         return council is not None and council.links.send(name, lane, item)
 
 

@@ -78,7 +78,7 @@ class MemoryLauncher:
         self._homes: dict[str, _Home] = {}
         self._running: dict[str, tuple[ServerFile, DatabaseServer]] = {}
         self._numbers = count(1)
-        self._ended: Callable[[str], None] = lambda home: None
+        self._listeners: list[Callable[[str], None]] = []
         #: Names of servers that shall not start.
         self.refused: set[str] = set()
 
@@ -129,11 +129,15 @@ class MemoryLauncher:
             await running[1].stop()
             await running[1].close()
             self._homes[home].crash()
-            self._clock.callLater(0, self._ended, home)
+            self._clock.callLater(0, self._tell_ended, home)
 
     def on_exit(self, ended: Callable[[str], None]) -> None:
         """See Launcher.on_exit."""
-        self._ended = ended
+        self._listeners.append(ended)
+
+    def _tell_ended(self, home: str) -> None:
+        for ended in self._listeners:
+            ended(home)
 
     def destroy(self, home: str) -> Deferred[None]:
         """See Launcher.destroy."""
@@ -164,7 +168,7 @@ class MemoryLauncher:
         if server.links is not None:
             server.links.stopService()
         self._homes[home].crash()
-        self._clock.callLater(0, self._ended, home)
+        self._clock.callLater(0, self._tell_ended, home)
 
     def wipe(self, home: str) -> None:
         """Lose the data of a server that does not run."""
