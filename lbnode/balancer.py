@@ -207,6 +207,11 @@ class Balancer:
         assert self.council is not None
         await self.council.office.confirm()
 
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog as last applied here."""
+        return self._machine.catalog
+
     def release_followers(self) -> None:
         """Let nobody wait for a newer catalog any more, as the first step of stopping."""
         self.feed.stop()

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -125,14 +125,20 @@ class ControllersOffice:
     async def _serve(self) -> None:
         await self._lock.acquire()
         try:
-            await self._take()
-            self._incumbent.startService()
-            while True:
-                await self._look_after_members()
-                await deferLater(self._clock, _LOOK_SECONDS)
-        finally:
-            await self._incumbent.step_down()
-            self._lock.release()
+            await self._hold()
+        except CancelledError:
+            pass
+        except Exception:  # noqa: BLE001 - whatever it is, the next one must find the office free
+            self._log.failure("the office was left")
+        await self._incumbent.step_down()
+        self._lock.release()
+
+    async def _hold(self) -> None:
+        await self._take()
+        self._incumbent.startService()
+        while True:
+            await self._look_after_members()
+            await deferLater(self._clock, _LOOK_SECONDS)
 
     async def _take(self) -> None:
         while True:
