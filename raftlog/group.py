@@ -44,6 +44,7 @@ from raftlog.messages import (
     MessageType,
     Quiesce,
 )
+from raftlog.news import CommitNews
 from raftlog.rawnode import RawNode
 from raftlog.reads import ReadRounds
 from raftlog.retention import Holds
@@ -164,6 +165,9 @@ class Group:
         self.asleep = False
         self._quiet_ticks = 0
         self._quiet_mark = (0, 0, 0)
+        self._news = CommitNews()
+        #: A tick has passed since news were kept.
+        self._tell_news = False
 
     # ---- what is asked of it ----------------------------------------------------------------------------------
 
@@ -249,6 +253,9 @@ class Group:
     def tick(self, now_seconds: float, round_seconds_max: float) -> None:
         """Let one tick of time pass."""
         self.raw.tick()
+        if self._news:
+            self._tell_news = True
+            self._wake(self)
         if self.reads:
             self.reads.sweep(now_seconds, round_seconds_max)
             self._quiet_ticks = 0
@@ -273,7 +280,7 @@ class Group:
 
     def _is_settled(self) -> bool:
         log = self.raw.raft.log
-        busy = self.reads or self._waiters or self._applying or self._installing or self._stopped
+        busy = self.reads or self._waiters or self._applying or self._installing or self._stopped or self._news
         return not busy and log.applied == log.committed == log.last_index()
 
     def fall_asleep(self) -> list[Quiesce]:
@@ -317,6 +324,9 @@ class Group:
         """Put what this replica has to write and to send into `turn`, and apply what is ready to be applied."""
         if self._stopped or self._installing:
             return
+        if self._tell_news:
+            self._tell_news = False
+            turn.messages.extend((self, message) for message in self._news.all())
         if self.leader_id:
             self.reads.start(now_seconds)
         for _ in range(READIES_PER_TURN):
@@ -344,7 +354,7 @@ class Group:
             elif message.type is MessageType.VOTE:
                 held.append(message)
             else:
-                turn.messages.append((self, message))
+                self._send(message, turn)
         if append is not None and append.snapshot is not None:
             self._installing = True
             turn.installations.append(Installation(self, append, held, self.raw.raft.hard_state()))
@@ -357,6 +367,14 @@ class Group:
             turn.messages.extend((self, message) for message in held)
         self._apply_next()
         return not self._installing
+
+    def _send(self, message: Message, turn: Turn) -> None:
+        news = self._news
+        if message.type is MessageType.APPEND and news.keep(message, self.raw.raft.tracker.progress.get(message.to)):
+            return
+        if news and (first := news.before(message)) is not None:
+            turn.messages.append((self, first))
+        turn.messages.append((self, message))
 
     def installed(self, append: Message, held: list[Message], turn: Turn) -> None:
         """Take the news that a snapshot is installed, in the state machine and in the log."""
@@ -372,6 +390,7 @@ class Group:
 
     def _soft_state_changed(self) -> None:
         if not self.is_leader:
+            self._news.forget()
             self._fail_waiters(LeadershipLost("this replica stopped leading"))
         self.reads.give_up_round()
         self._role_changed(self)

@@ -94,6 +94,7 @@ class InstallationTests(SynchronousTestCase):
     def test_an_installation_that_was_given_up(self) -> None:
         """Entries that came by the log instead of a snapshot stay, though the intention is in the log for ever."""
         self.write(5)
+        self.three.run(0.05)
         machine = self.machines[self.behind]
         last = machine.applied_index
         intended = Snapshot(last - 2, 1, ConfState(voters=(1, 2, 3)))
