@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -20,6 +20,8 @@ from dbnode.postgres.connection import ROWS_INLINE_MAX, Connection
 from dbnode.postgres.statements import Statements, page_rows_max
 from dbnode.store import RunInThread, StoreUnavailable
 from dbnode.wire import Row
+
+T = TypeVar("T")
 
 #: Reads that may wait; the balancers' bounds are reached before.
 WAITING_MAX = 10_000
@@ -46,27 +48,37 @@ class Reads:
         if low == high:
             return self._one(low)
         self._ranges += 1
-        asked = self._reading().run(self._statements.page(low, high, limit, bytes_max))
-        return asked.addBoth(self._range_answered).addCallback(self._page, limit, bytes_max)
+        return Deferred.fromCoroutine(self._range(low, high, limit, bytes_max)).addBoth(self._range_answered)
 
     # ---- ranges -----------------------------------------------------------------------------------------------
 
-    def _range_answered(self, answer: list[tuple[Any, ...]] | Failure) -> list[tuple[Any, ...]] | Failure:
+    async def _range(self, low: int, high: int, limit: int, bytes_max: int) -> Page:
+        statements = self._statements
+        if not bytes_max:
+            found = await self._reading().run(statements.range(low, high, limit))
+            return await self._in_time(found, lambda: self._page(found, limit, 0))
+        # Most ranges fit on a page, and whether they do is found out faster than where to cut them.
+        found = await self._reading().run(statements.whole_page(low, high, limit, bytes_max))
+        if found:
+            return await self._in_time(found, lambda: self._page(found, page_rows_max(limit), bytes_max))
+        cut = await self._reading().run(statements.cut_page(low, high, limit, bytes_max))
+        return await self._in_time(cut, lambda: self._cut_page(cut, page_rows_max(limit), bytes_max))
+
+    async def _in_time(self, found: list[tuple[Any, ...]], work: Callable[[], Page]) -> Page:
+        return work() if len(found) <= ROWS_INLINE_MAX else await self._run_in_thread(work)
+
+    def _range_answered(self, answer: T) -> T:
         self._ranges -= 1
         return answer
 
-    def _page(self, found: list[tuple[Any, ...]], limit: int, bytes_max: int) -> Page | Deferred[Page]:
-        if len(found) <= ROWS_INLINE_MAX:
-            return self._cut(found, limit, bytes_max)
-        return self._run_in_thread(lambda: self._cut(found, limit, bytes_max))
+    def _page(self, found: list[tuple[Any, ...]], limit: int, bytes_max: int) -> Page:
+        return take_page(iter(self._statements.columns.from_sql(found)), limit, bytes_max)
 
-    def _cut(self, found: list[tuple[Any, ...]], limit: int, bytes_max: int) -> Page:
-        if not bytes_max:
-            return take_page(iter(self._statements.columns.from_sql(found)), limit, 0)
+    def _cut_page(self, found: list[tuple[Any, ...]], limit: int, bytes_max: int) -> Page:
         rows = self._statements.columns.from_sql([values[:-1] for values in found])
-        page = take_page(iter(rows), page_rows_max(limit), bytes_max)
-        if page.next is None and found and found[0][-1] > len(found):
-            # PostgreSQL measures a little otherwise: it thinks the page is full.
+        page = take_page(iter(rows), limit, bytes_max)
+        if page.next is None and sum([values[-1] for values in found[:-1]]) >= bytes_max:
+            # PostgreSQL measures a little otherwise: for it the page was full before the last row.
             return Page(page.rows[:-1], page.rows[-1][0])
         return page
 

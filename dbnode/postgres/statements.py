@@ -96,23 +96,24 @@ class Statements:
     # ---- preparing --------------------------------------------------------------------------------------------
 
     def prepare_reads(self) -> str:
-        """Return what prepares a connection for `rows_by_id`, `page` and `records`."""
-        size = self.columns.size()
-        selected = self.columns.selected()
+        """Return what prepares a connection for what is read."""
+        size, selected = self.columns.size(), self.columns.selected()
+        in_range = f"FROM {self._rows} WHERE {self._key} BETWEEN $1 AND $2"
+        in_order = f"ORDER BY {self._key} LIMIT $3"
         # A row is in the page if all before the one before it leave room: the last is the one that the page ends
-        # before. Both sums grow along the index, and only what is returned is read in full.
+        # before. The sum grows along the index, and only what is returned is read in full.
         before = "ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING"
         return (
             f"PREPARE rows_by_id (bigint[]) AS SELECT {selected} FROM {self._rows} WHERE {self._key} = ANY ($1);"
             f"PREPARE records (json) AS SELECT key, record::text FROM {self._keys}"
             " WHERE key IN (SELECT json_array_elements_text($1));"
-            f"PREPARE page (bigint, bigint, bigint, bigint) AS SELECT {selected}, total_ FROM"
-            f" (SELECT *, sum(size_) OVER (ORDER BY {self._key} {before}) AS before_, count(*) OVER () AS total_ FROM"
-            f" (SELECT *, {size} AS size_ FROM {self._rows} WHERE {self._key} BETWEEN $1 AND $2"
-            f" ORDER BY {self._key} LIMIT $3) AS found) AS summed"
-            f" WHERE before_ IS NULL OR before_ < $4 ORDER BY {self._key};"
-            f"PREPARE few (bigint, bigint, bigint) AS SELECT {selected} FROM {self._rows}"
-            f" WHERE {self._key} BETWEEN $1 AND $2 ORDER BY {self._key} LIMIT $3"
+            f"PREPARE few (bigint, bigint, bigint) AS SELECT {selected} {in_range} {in_order};"
+            f"PREPARE whole (bigint, bigint, bigint, bigint) AS SELECT {selected} {in_range}"
+            f" AND (SELECT sum(size_) FROM (SELECT {size} AS size_ {in_range} {in_order}) AS found) < $4 {in_order};"
+            f"PREPARE page (bigint, bigint, bigint, bigint) AS SELECT {selected}, size_ FROM"
+            f" (SELECT *, sum(size_) OVER (ORDER BY {self._key} {before}) AS before_ FROM"
+            f" (SELECT *, {size} AS size_ {in_range} {in_order}) AS found) AS summed"
+            f" WHERE before_ IS NULL OR before_ < $4 ORDER BY {self._key}"
         )
 
     def prepare_writes(self) -> str:
@@ -153,14 +154,19 @@ class Statements:
         """Return a question for idempotency keys; `records_from_sql` takes the answer."""
         return "EXECUTE records (%s)", (_encode(keys).decode(),)
 
-    def page(self, low: int, high: int, limit: int, bytes_max: int) -> Query:
-        """Return a question for the first rows of a range, one more than a page has if there are more.
+    def range(self, low: int, high: int, limit: int) -> Query:
+        """Return a question for the first rows of a range, one more than `limit` if there are more; 0: no limit."""
+        return "EXECUTE few (%s, %s, %s)", (low, high, limit + 1 if limit else None)
 
-        Limits of 0 are none. With a limit of bytes there are at most `page_rows_max` rows, and each has a further
-        column: how many there would be without it.
+    def whole_page(self, low: int, high: int, limit: int, bytes_max: int) -> Query:
+        """Return a question for the same with at most `page_rows_max` rows, if they are shorter than `bytes_max`.
+
+        Else there is no answer, and `cut_page` has one.
         """
-        if not bytes_max:
-            return "EXECUTE few (%s, %s, %s)", (low, high, limit + 1 if limit else None)
+        return "EXECUTE whole (%s, %s, %s, %s)", (low, high, page_rows_max(limit) + 1, bytes_max)
+
+    def cut_page(self, low: int, high: int, limit: int, bytes_max: int) -> Query:
+        """Return a question for as many of them as bring a page to `bytes_max`, and one more; sizes stand last."""
         return "EXECUTE page (%s, %s, %s, %s)", (low, high, page_rows_max(limit) + 1, bytes_max)
 
     def position(self) -> Query:

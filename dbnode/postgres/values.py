@@ -16,7 +16,7 @@ Nothing here knows of PostgreSQL's protocol: rows go in as JSON objects and come
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,17 @@ _PLANS_MAX = 1024
 
 _encode = msgspec.json.Encoder().encode
 _decode_exact = msgspec.json.Decoder(dict[str, str | int | float | bool | None]).decode
+
+
+class _Plan(NamedTuple):
+    """What to do with values of some kinds, by place and name.
+
+    Those that are `kept` stand in the last column besides their own, if they have one; those to be `checked` may, and
+    then not all of them stand in their own.
+    """
+
+    kept: list[tuple[int, str]]
+    checked: list[tuple[int, str]]
 
 
 def quoted(name: str) -> str:
@@ -70,8 +81,8 @@ class Columns:
         self._record = msgspec.defstruct(
             "Record", [*((name, Any) for name in fields), ("exact", Any, None)], gc=False, omit_defaults=True
         )
-        #: By the kinds of a row's values: the places whose values may not fit their columns.
-        self._plans: dict[tuple[type, ...], list[int]] = {}
+        #: By the kinds of a row's values.
+        self._plans: dict[tuple[type, ...], _Plan] = {}
 
     # ---- in ---------------------------------------------------------------------------------------------------
 
@@ -84,29 +95,38 @@ class Columns:
             plan = plans.get(kinds)
             if plan is None:
                 plan = self._plan(kinds)
-            records.append(self._with_exact(row, plan) if plan else record(*row))
+            if plan.checked:
+                records.append(self._checked(row, plan))
+            elif plan.kept:
+                records.append(record(*row[:COLUMNS_MAX], {name: row[place] for place, name in plan.kept}))
+            else:
+                records.append(record(*row))
         return _encode(records).decode()
 
-    def _plan(self, kinds: tuple[type, ...]) -> list[int]:
+    def _plan(self, kinds: tuple[type, ...]) -> _Plan:
         if len(self._plans) >= _PLANS_MAX:
             self._plans.clear()
-        plan = [place for place in range(1, len(self.types)) if not _fits(kinds[place], self.types[place])]
-        plan += self._beyond
-        self._plans[kinds] = plan
+        kept, checked = [], []
+        for place in range(1, self._width):
+            type_ = self.types[place] if place < COLUMNS_MAX else ""
+            if not type_ or (type_ == "text" and not _fits(kinds[place], type_)):
+                kept.append((place, self.names[place]))
+            elif not _fits(kinds[place], type_):
+                checked.append((place, self.names[place]))
+        self._plans[kinds] = plan = _Plan(kept, checked)
         return plan
 
-    def _with_exact(self, row: Row, plan: list[int]) -> Any:
-        values = list(row[:COLUMNS_MAX])
-        exact = {}
-        for place in plan:
-            value = row[place]
-            if place < COLUMNS_MAX:
-                type_ = self.types[place]
-                if type_ == "numeric" and type(value) is float and _keeps_point(value):
-                    continue
-                if type_ != "text" and not (type_ == "numeric" and type(value) is float):
-                    values[place] = None
-            exact[self.names[place]] = value
+    def _checked(self, row: Row, plan: _Plan) -> Any:
+        values: list[Any] = list(row[:COLUMNS_MAX])
+        exact = {name: row[place] for place, name in plan.kept}
+        for place, name in plan.checked:
+            value = values[place]
+            is_double = self.types[place] == "numeric" and type(value) is float
+            if is_double and _keeps_point(value):
+                continue
+            if not is_double:
+                values[place] = None
+            exact[name] = value
         return self._record(*values, exact or None)
 
     # ---- out --------------------------------------------------------------------------------------------------
