@@ -186,6 +186,11 @@ class Group:
         return self.raw.raft.role is Role.LEADER
 
     @property
+    def applying_from(self) -> int | None:
+        """The index up to which all is applied, if the state machine is at work on what follows."""
+        return self.machine.applied_index if self._applying else None
+
+    @property
     def commits_without_own_disk(self) -> bool:
         """Whether entries are committed that this replica's own disk has not confirmed yet."""
         log = self.raw.raft.log

@@ -33,6 +33,9 @@ BYTES_NOT_DURABLE_MAX = 1 << 20
 #: Pauses between tries to connect, each twice as long as the one before.
 RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 2.0
+#: How long PostgreSQL may be away until what waits for it fails. It ends the process: meanwhile the Raft log grows, in
+#: memory too, and whoever started the server does better to know that it cannot work.
+AWAY_SECONDS_MAX = 300.0
 #: How long `open` tries: what is configured wrongly is to be heard of soon.
 OPEN_SECONDS = 20.0
 
@@ -41,7 +44,7 @@ class Writer:
     """Writes to the tables in a `place`, and keeps a second connection for reads.
 
     One thing is done at a time. `open` comes first; what is asked then ends when it is done, or fails with StoreError
-    because it cannot be done or because of `close`, but never because PostgreSQL went away.
+    because it cannot be done, because of `close`, or because PostgreSQL was away for very long.
     """
 
     _log = Logger()
@@ -207,6 +210,7 @@ class Writer:
     async def _connected(self) -> Connection:
         """Return the connection; if it was lost, one on which everything committed is there again."""
         pause_seconds = RETRY_SECONDS_MIN
+        deadline = self._clock.seconds() + AWAY_SECONDS_MAX
         while True:
             self._check_usable()
             if self._connection is not None:
@@ -217,6 +221,8 @@ class Writer:
             except DiskFailedError as error:
                 self._failed = error
             except StoreError as error:
+                if self._clock.seconds() >= deadline:
+                    raise StoreError(f"PostgreSQL has been away for {AWAY_SECONDS_MAX:g} s: {error}") from error
                 self._reason = str(error)
                 self._log.debug("{where} is not to be had: {error}", where=self._place.namespace, error=error)
                 await self._wait(pause_seconds)

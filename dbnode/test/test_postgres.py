@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from dbnode.changes import Changes, KeyRecord, Loaded, Page, Position, SessionMark
@@ -327,6 +327,18 @@ class GoingAway(InPostgres):
         assert isinstance(refused, Failure)
         self.assertIsInstance(refused.value, StoreUnavailable)
         self.assertEqual(self.rows(self.store), [(1, "b", 2)])
+
+    def test_away_for_very_long(self) -> None:
+        """What waits for PostgreSQL fails in the end, and says for how long it has waited."""
+        self.patch(writer, "AWAY_SECONDS_MAX", 0.3)
+        self.patch(self.store._writer, "_connect", lambda parameters: fail(StoreUnavailable("nobody there")))
+        self.end_connections()
+
+        failure = turned(self.store.commit(wrote(2, (2, "b", 2))))
+
+        assert isinstance(failure, Failure)
+        self.assertEqual(str(failure.value), "PostgreSQL has been away for 0.3 s: nobody there")
+        self.assertNotIsInstance(failure.value, StoreUnavailable)
 
     def test_close_ends_the_waiting(self) -> None:
         """A store that is closed while PostgreSQL is away waits for it no more."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.diskwatch import HARD_LIMIT_SECONDS, PAUSE_SECONDS
+from raftlog.diskwatch import HARD_LIMIT_SECONDS, MACHINE_STUCK_SECONDS, PAUSE_SECONDS
 from raftlog.errors import DiskStuck, LeadershipLost, Overloaded
-from raftlog.test.three import GROUP, Three
+from raftlog.test.three import GROUP, SlowJournal, Three
 from raftlog.wal import MemoryWal
 
 
@@ -76,3 +79,47 @@ class DiskWatchTests(SynchronousTestCase):
         changes = len(self.three.changes)
         self.three.run(4 * PAUSE_SECONDS)
         self.assertEqual((self.three.leader(), len(self.three.changes)), (leader, changes))
+
+
+class StuckMachines(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Three servers with a leader, whose state machines apply what the test lets them."""
+        self.machines = {name: SlowJournal() for name in "ABC"}
+        self.three = Three(dict(self.machines))
+        self.run_for(2)
+        self.leader = self.three.leader()
+
+    def run_for(self, seconds: float, *stuck: str) -> None:
+        """Let time pass, in which all but some servers' state machines are quick."""
+        for _ in range(round(seconds / 0.05)):
+            self.three.run(0.05)
+            for name, machine in self.machines.items():
+                while machine.pending and name not in stuck:
+                    machine.go()
+
+    def test_leader_with_a_stuck_machine_hands_over(self) -> None:
+        """What the group has committed and the leader cannot apply, another one can."""
+        lost = self.three.network.nodes[self.leader].propose(GROUP, b"line")
+
+        self.run_for(MACHINE_STUCK_SECONDS + 1, self.leader)
+
+        self.failureResultOf(lost, LeadershipLost)
+        after = self.three.leader()
+        self.assertNotEqual(after, self.leader)
+        self.assertEqual(self.machines[after].lines, [b"line"])
+        self.assertEqual(self.successResultOf(self.proposed(after)), 2)
+
+    def proposed(self, name: str) -> Deferred[Any]:
+        """Return what a server answers to a proposal, after a while."""
+        answer = self.three.network.nodes[name].propose(GROUP, b"another")
+        self.run_for(1, self.leader)
+        return answer
+
+    def test_a_busy_machine_is_not_stuck(self) -> None:
+        """A state machine that gets on, if slowly, keeps its leader."""
+        for _ in range(8):
+            _ = self.three.network.nodes[self.leader].propose(GROUP, b"line")
+            self.run_for(MACHINE_STUCK_SECONDS / 2, self.leader)
+            self.machines[self.leader].go()
+
+        self.assertEqual(self.three.leader(), self.leader)
