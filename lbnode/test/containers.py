@@ -38,9 +38,9 @@ def built_images() -> None:
     _make_now("build")
 
 
-def make_command(target: str) -> list[str]:
-    """Return the command that makes a target under our project, with the environment that runs the tests."""
-    return ["make", "--directory", str(ROOT), target, f"COMPOSE_PROJECT_NAME={PROJECT}", f"VENV={sys.prefix}"]
+def make_command(target: str, project: str = PROJECT) -> list[str]:
+    """Return the command that makes a target under a project, with the environment that runs the tests."""
+    return ["make", "--directory", str(ROOT), target, f"COMPOSE_PROJECT_NAME={project}", f"VENV={sys.prefix}"]
 
 
 def _make_now(target: str) -> None:
