@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from twisted.internet.task import react
 
+from benchmarks.chaos.ownroot import become_root
 from benchmarks.chaos.report import Options, show, to_json
 from benchmarks.chaos.session import hold_chaos
 from benchmarks.chaos.view import View
@@ -31,7 +32,8 @@ all replicas are identical, and no client saw an error while a majority of its s
 could not be held; 130 if it was interrupted. The seed decides what strikes in which order and what each client does
 in turn; how these meet in time is real, and differs from run to run.
 
-Servers of its own are cut off too, if it runs as root and finds `ip` and `nft`: each is in a network namespace.
+Servers of its own are cut off too, if there are `ip` and `nft`: each is then in a network namespace. Who is not root
+becomes root of a user namespace for that, where the kernel allows it.
 With --url the servers below --data-dir are killed and paused, and rows that are stored stay.
 """
 
@@ -39,6 +41,8 @@ With --url the servers below --data-dir are killed and paused, and rows that are
 def main(arguments: Sequence[str] | None = None) -> None:
     """Hold a chaos and exit."""
     options, json = parse(arguments)
+    if options.url is None and options.containers is None:
+        become_root()
     react(until_interrupted, (lambda reactor: _hold(reactor, options, json),))
 
 

@@ -2,8 +2,9 @@
 
     enter.py DIRECTORY COMMAND...
 
-DIRECTORY holds places.json, a list of [network namespace, address]; a server keeps the place it took first, by its
-name, and tries to keep its ports. Imports nothing that takes long, since every server starts through it.
+DIRECTORY holds places.json, a list of [name, command that becomes what follows it, address]; a server keeps the place
+it took first, by its name, and tries to keep its ports. Imports nothing that takes long, since every server starts
+through it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import sys
 def main() -> None:
     """Become the command, in the place."""
     directory, command = sys.argv[1], sys.argv[2:]
-    namespace, address = place_of(directory, argument(command, "--name"))
+    inside, address = place_of(directory, argument(command, "--name"))
     before = endpoints(argument(command, "--data-dir"))
     for what in ("http", "link"):
         port = before.get(what, {}).get("port", 0) if before.get(what, {}).get("host") == address else 0
         os.environ[f"SHARDLB_{what.upper()}"] = f"tcp:{port}:interface={address}"
-    os.execvp("ip", ["ip", "netns", "exec", namespace, *command])
+    os.execvp(inside[0], [*inside, *command])
 
 
 def argument(command: list[str], option: str) -> str:
@@ -29,12 +30,12 @@ def argument(command: list[str], option: str) -> str:
     return command[command.index(option) + 1]
 
 
-def place_of(directory: str, name: str) -> tuple[str, str]:
-    """Return the place of a server; a new one takes the first that is free."""
+def place_of(directory: str, name: str) -> tuple[list[str], str]:
+    """Return the place of a server, as command and address; a new one takes the first that is free."""
     with open(os.path.join(directory, "places.json"), "rb") as file:
         places = json.load(file)
-    for namespace, address in places:
-        path = os.path.join(directory, namespace)
+    for place, inside, address in places:
+        path = os.path.join(directory, place)
         try:
             with open(path, "x") as taken:
                 taken.write(name)
@@ -42,7 +43,7 @@ def place_of(directory: str, name: str) -> tuple[str, str]:
             with open(path) as taken:
                 if taken.read() != name:
                     continue
-        return namespace, address
+        return inside, address
     sys.exit(f"all {len(places)} places are taken: there is none for {name}")
 
 

@@ -27,9 +27,9 @@ class Places:
         """Make the places. Raises raftlog.testing.namespaces.NamespacesUnavailable with the reason."""
         self._namespaces.open()
         for number in range(_PLACES):
-            self._names[self._namespaces.add_host(f"place {number}")] = f"place {number}"
+            self._names[self._namespaces.add_host(f"place{number}")] = f"place{number}"
         self._directory.mkdir(parents=True)
-        places = [(self._namespaces.command(name)[-1], address) for address, name in self._names.items()]
+        places = [(name, self._namespaces.command(name), address) for address, name in self._names.items()]
         (self._directory / "places.json").write_bytes(msgspec.json.encode(places))
 
     def close(self) -> None:

@@ -23,13 +23,15 @@ class EnteringTests(SynchronousTestCase):
         """Have two places."""
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
-        (self.directory / "places.json").write_text(json.dumps([["one", "198.18.0.6"], ["two", "198.18.0.10"]]))
+        (self.directory / "places.json").write_text(
+            json.dumps([["one", ["in1"], "198.18.0.6"], ["two", ["in2"], "198.18.0.10"]])
+        )
 
     def test_each_server_has_its_place(self) -> None:
         """A new server takes the first free place, and has the same one again after a restart."""
         places = [place_of(str(self.directory), name)[0] for name in ("A", "B", "A", "B")]
 
-        self.assertEqual(places, ["one", "two", "one", "two"])
+        self.assertEqual(places, [["in1"], ["in2"], ["in1"], ["in2"]])
 
     def test_no_place_left(self) -> None:
         """One server too many does not start, and says why."""

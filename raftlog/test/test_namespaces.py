@@ -62,10 +62,12 @@ class NamespacesTests(SynchronousTestCase):
 
     def test_nothing_is_left(self) -> None:
         """After `close` there is no namespace of ours; to close again is nothing."""
-        [*_, namespace] = self.network.command("A")
+        namespace = self.network.command("A")[-1].rpartition("/")[-1]
+        before = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
 
         self.network.close()
         self.network.close()
 
         listed = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+        self.assertIn(namespace, before.split())
         self.assertNotIn(namespace, listed.split())

@@ -4,8 +4,8 @@
                                                     |------- host 2 ...
 
 Every packet between two places passes the router, which drops what the test wants dropped, by its addresses: so each
-direction between each two places can be broken by itself, and neither end is told. Needs root, `ip` and `nft`. What
-was made is removed by `close`, whatever happened in between; nothing else of the machine is touched.
+direction between each two places can be broken by itself, and neither end is told. Needs root, `ip`, `nft` and
+`nsenter`. What was made is removed by `close`, whatever happened in between; nothing else of the machine is touched.
 
 Addresses are of 198.18.0.0/15, which belongs to no network (RFC 2544). Commands take milliseconds each and run in the
 reactor's thread, so that a fault is in force when the call returns.
@@ -102,21 +102,21 @@ class Namespaces:
 
     def command(self, host: str) -> list[str]:
         """Return what stands in front of a command that is to run on a host; it becomes that command (exec)."""
-        return ["ip", "netns", "exec", self._hosts[host]]
+        return _inside(self._hosts[host])
 
     def lose(self, shares: Mapping[tuple[str, str], float]) -> None:
         """Lose this share (above 0, to 1) of the packets from one place to another, by (source, destination).
 
         Replaces at once what was lost before; an empty mapping heals everything.
         """
-        _run("ip", "netns", "exec", self._name, "nft", "-f", "-", given="\n".join(self._rules(shares.items())))
+        _run(*_inside(self._name), "nft", "-f", "-", given="\n".join(self._rules(shares.items())))
 
     # ---- making -----------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
         if os.geteuid() != 0:
             raise NamespacesUnavailable("network namespaces need root")
-        for program in ("ip", "nft"):
+        for program in ("ip", "nft", "nsenter"):
             if shutil.which(program) is None:
                 raise NamespacesUnavailable(f"network namespaces need the program {program}")
 
@@ -142,7 +142,7 @@ class Namespaces:
         _run("ip", "-n", name, "address", "add", f"{gateway}/30", "dev", "outside")
         _run("ip", "-n", name, "link", "set", "outside", "up")
         _run("ip", "route", "add", self._address(0) + "/24", "via", gateway)
-        _run("ip", "netns", "exec", name, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        _run(*_inside(name), "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
         self.lose({})
 
     def _make_namespace(self, name: str) -> None:
@@ -165,6 +165,11 @@ class Namespaces:
             yield f"{addresses} {chance}drop"
         yield "}"
         yield "}"
+
+
+def _inside(namespace: str) -> list[str]:
+    # Not `ip netns exec`, which also mounts another /sys: who is root in a user namespace only may not.
+    return ["nsenter", f"--net=/run/netns/{namespace}"]
 
 
 def _run(*command: str, given: str = "") -> None:
