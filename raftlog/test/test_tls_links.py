@@ -13,6 +13,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, c
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.protocols.portforward import ProxyClient, ProxyClientFactory, ProxyFactory, ProxyServer
 from twisted.trial.unittest import TestCase
 from zope.interface import provider
 
@@ -37,6 +38,47 @@ class Hung(Protocol):
     def connectionLost(self, reason: object = None) -> None:
         """Take note."""
         self.lost = True
+
+
+class Wire(ProxyServer):
+    """A listener on the path: hears both directions, and may change what the dialler sends."""
+
+    factory: WireFactory
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on what the dialler sends."""
+        self.factory.heard += data
+        if self.factory.changes:
+            data = data[:-1] + bytes((data[-1] ^ 1,))
+        super().dataReceived(data)
+
+    def connectionMade(self) -> None:
+        """Hear the other direction too."""
+        wire = self.factory
+
+        class Back(ProxyClient):
+            def dataReceived(self, data: bytes) -> None:
+                wire.heard += data
+                super().dataReceived(data)
+
+        class BackFactory(ProxyClientFactory):
+            protocol = Back
+            noisy = False
+
+        self.clientProtocolFactory = BackFactory
+        super().connectionMade()
+
+
+class WireFactory(ProxyFactory):
+    """A wire to an endpoint."""
+
+    protocol = Wire
+    noisy = False
+
+    def __init__(self, to: Endpoint) -> None:
+        super().__init__(to.host, to.port)
+        self.heard = b""
+        self.changes = False
 
 
 class TlsLinkTests(TestCase):
@@ -131,6 +173,26 @@ class TlsLinkTests(TestCase):
         assert isinstance(accepted, FramedConnection)
         self.assertTrue(accepted.transport.transport.getTcpNoDelay())
         self.assertEqual(accepted.transport.getHandle().get_protocol_version_name(), "TLSv1.3")
+
+    async def test_somebody_on_the_path(self) -> None:
+        """He hears neither items nor who talks, and when he changes one bit the connection ends."""
+        a = self.make("server", "A", self.tls("server", "A"))
+        wire = WireFactory(await self.listen(self.make("server", "B", self.tls("server", "B"))))
+        port: Any = await TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1").listen(wire)
+        self.addCleanup(port.stopListening)
+        a.set_peer("B", Endpoint("127.0.0.1", port.getHost().port))
+        a.send("B", Lane.DATA, "a private item")
+        await self.until(lambda: self.received)
+        heard = wire.heard
+        wire.changes = True
+        a.send("B", Lane.DATA, "a changed item")
+        await self.until(lambda: a.counters.connections_lost)
+
+        self.assertEqual(self.received, ["a private item"])
+        self.assertGreater(len(heard), 1000)
+        for private in (b"private", b"server", b"shardlb"):
+            self.assertNotIn(private, heard)
+        a.remove_peer("B")
 
     async def test_balancers_listen_too(self) -> None:
         """A balancer's certificate is good for being dialled."""
