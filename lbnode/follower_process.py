@@ -69,7 +69,7 @@ class FollowerProcess(OwnProcess):
         clock = TurnClock(reactor)
         rng = random.Random(secrets.randbits(64))
         incarnation = secrets.token_hex(8)
-        name = links_name(f"follower-{incarnation}")
+        name = links_name(f"follower-{incarnation}", options["name"])
         tls = self.mutual_tls()
 
         def links_of(cluster_id: str, receive: Receive) -> Links:

@@ -146,7 +146,7 @@ _PARAMETERS: list[tuple[str, str | None, Any, str, Callable[[str], Any]]] = [
         roles.balancers,
     ),
     ("secret-file", None, None, "With --follow or --peers: a file with the cluster's secret", _absolute),
-    ("name", None, None, "With --peers: which of them this one is", str),
+    ("name", None, None, "With --peers: which of them this one is; with --follow: whose certificate it has", str),
     ("peers", None, None, "All balancers of the cluster, NAME=HOST:PORT,… with the addresses of their --link", _peers),
     ("link", None, None, "With --peers: where the other balancers connect, such as tcp:5100", _anywhere),
     ("advertise", None, None, "With --peers: URL at which the others reach this one's --port", str),

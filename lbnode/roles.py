@@ -17,6 +17,7 @@ WORKERS_MAX = 256
 SERVING = (
     "lane",
     "tls-dir",
+    "name",
     "slots",
     "virtual-servers",
     "deadline",
@@ -35,7 +36,6 @@ _BALANCERS_OWN = (
     "workers",
     "rebuild",
     "peers",
-    "name",
     "link",
     "advertise",
     "rejoin",

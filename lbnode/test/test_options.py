@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.jsonhttp import encode
 from dbnode.wire import Endpoint
+from lbnode import roles
 from lbnode.default_table import default_table
 from lbnode.options import BalancerOptions
 from lbnode.wire import InitLimits, parse_init
@@ -165,6 +166,14 @@ class FollowerTests(SynchronousTestCase):
         for arguments in (("--share-port",), ("--stop-on-eof",)):
             error = self.assertRaises(usage.UsageError, BalancerOptions({}).parseOptions, arguments)
             self.assertIn(f"{arguments[0]} is for followers", str(error))
+
+    def test_what_a_worker_is_told(self) -> None:
+        """Every option that a balancer hands on to its workers is one that a follower takes."""
+        texts = {**{name: text for name, (_, text, _) in OPTIONS.items()}, "name": "b"}
+
+        options = self.parsed("--follow", "http://a:1", *(f"--{name}={texts[name]}" for name in roles.SERVING))
+
+        self.assertEqual((options["name"], options["lane"]), ("b", "klein"))
 
     def test_an_environment_for_all(self) -> None:
         """An environment may tell more than a follower has use for: the same image can be anything."""
