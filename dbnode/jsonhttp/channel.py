@@ -111,8 +111,8 @@ class JsonChannel(HTTPChannel):
             super().lineReceived(line)
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Take a piece of a body, or drop it after a refusal."""
-        if self._refused_at is None:
+        """Take a piece of a body, or drop it after a refusal; that of an upload may still wait to be answered."""
+        if self._refused_at is None and not (self.upload is not None and self.upload.is_cut):
             super().rawDataReceived(data)
 
     def allContentReceived(self) -> None:
@@ -171,7 +171,8 @@ class JsonChannel(HTTPChannel):
 
     def let_go(self) -> None:
         """Read on."""
-        self.still_coming()
+        if self.upload is not None:  # else all of it is there
+            self.still_coming()
         self._networkProducer.resumeProducing()
 
     def refuse(self, error: ApiError) -> None:
@@ -213,7 +214,9 @@ class JsonChannel(HTTPChannel):
     def drain(self) -> None:
         """End the connection with the answer that is being made, at once if there is none."""
         self.persistent = False
-        if not self._handlingRequest:
+        if self.upload is not None:
+            self.refuse(ApiError("stopping", "this process stops; try again", status=503, retry_after_seconds=1))
+        elif not self._handlingRequest:
             self.loseConnection()
 
     def look_after(self, now: float) -> None:

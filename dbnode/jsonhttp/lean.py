@@ -96,8 +96,10 @@ class LeanChannel(JsonChannel):
         self._taking = False
 
     def _go_on(self) -> None:
-        """Take what has waited, unless there still is something to wait for."""
-        if not self._ahead or self._serving or self._taking or self._waitingForTransport or self._gone:
+        """Take what has waited, unless there still is something to wait for; nothing follows the last answer."""
+        if self._gone or not self.persistent:
+            return
+        if not self._ahead or self._serving or self._taking or self._waitingForTransport:
             return
         ahead, self._ahead = b"".join(self._ahead), []
         self._networkProducer.resumeProducing()

@@ -65,6 +65,11 @@ class Upload(AsyncIterator[bytes]):
             self._notify()
 
     @property
+    def is_cut(self) -> bool:
+        """Whether the body was cut short."""
+        return self._cut is not None
+
+    @property
     def starving(self) -> bool:
         """Whether somebody waits for a piece that has not come."""
         return self._waiting is not None

@@ -372,6 +372,17 @@ class DirectSiteTests(SiteTests):
 
         self.assertEqual((paused, client.wire.producerState), ("paused", "producing"))
 
+    def test_what_follows_the_last_request_is_not_answered(self) -> None:
+        """After the answer that ends a connection there is no other one, whatever was sent ahead."""
+        client = self.web.client()
+        self.patch(client.wire, "loseConnection", lambda: None)  # a real one is lost only after this turn
+        client.request("POST", "/later", {}, {"Connection": "close"})
+        client.send(b"x" * 50_000)
+
+        self.echo.waiting[0].callback(json_response({}))
+
+        self.assertEqual(client.received().count(b"HTTP/1.1 "), 1)
+
     def test_client_that_reads_nothing_is_asked_nothing_more(self) -> None:
         """Once enough answers wait to be read, no more requests are served until the client reads."""
         client = self.web.client()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -150,6 +151,47 @@ class LeanTests(SynchronousTestCase):
         self.feed(CHUNKED + b"1\r\nx\r\nnonsense\r\n")
 
         self.assertEqual((self.reply().code, self.endpoint.taken), ("bad_request", 1))
+
+    def test_whole_body_while_held(self) -> None:
+        """Once all has come, time is not the client's any more, and no part of it counts for the next request."""
+        held: Deferred[None] = Deferred()
+        self.endpoint.held = held
+        self.feed(CHUNKED + b"1\r\nx\r\n" + b"60000\r\n" + b"x" * 0x60000 + b"\r\n0\r\n\r\n")
+        self.endpoint.held = None
+        held.callback(None)
+        answer = self.reply()
+
+        self.web.clock.pump([1.0] * 10)
+
+        self.assertEqual(answer.json, {"taken": 0x60001})
+        self.assertEqual(self.client.received(), b"")
+
+    def test_flood_after_a_bad_chunk(self) -> None:
+        """What comes while a refused upload is still being settled is dropped, and cannot become another end of it."""
+        held: Deferred[None] = Deferred()
+        self.endpoint.held = held
+        self.feed(CHUNKED + b"1\r\nx\r\n")
+        decoder: Any = self.client.channel._transferDecoder
+        self.feed(b"nonsense\r\n")
+        kept_bytes = len(decoder._buffer)
+        for _ in range(100):
+            self.feed(b"x" * 1000)
+        flooded_bytes = len(decoder._buffer)
+        held.callback(None)
+        answer = self.reply()
+
+        self.assertEqual(flooded_bytes, kept_bytes)
+        self.assertEqual((answer.code, answer.headers["Connection"]), ("bad_request", "close"))
+
+    def test_stopping(self) -> None:
+        """When the site stops, an upload ends with an answer that tells what became of it."""
+        self.feed(CHUNKED + b"1\r\nx\r\n")
+
+        self.web.site.drain()
+        answer = self.reply()
+
+        self.assertEqual((answer.status, answer.code, self.endpoint.taken), (503, "stopping", 1))
+        self.assertTrue(self.client.wire.half_closed)
 
     def test_client_goes_away(self) -> None:
         """An upload that is cut short ends for its endpoint too, and nothing is logged as our mistake."""
