@@ -35,8 +35,10 @@ def step_follower(raft: Raft, message: Message) -> None:
 
 
 def _forward(message: Message, raft: Raft) -> Message:
+    """Pass a request on. The term of a read says in which term the asker is: we cannot say that of another."""
     from_ = message.from_ or raft.id
-    return Message(message.type, raft.leader_id, from_, raft.term, context=message.context)
+    for_another = message.type is MessageType.READ_INDEX and from_ != raft.id
+    return Message(message.type, raft.leader_id, from_, 0 if for_another else raft.term, context=message.context)
 
 
 def step_candidate(raft: Raft, message: Message) -> None:

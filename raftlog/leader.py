@@ -237,12 +237,22 @@ def read_index(raft: Raft, message: Message) -> None:
     """
     if raft.log.term_or_zero(raft.log.committed) != raft.term:
         raft.waiting_reads.append(message)
-    elif raft.config.lease_read_only or raft.tracker.is_singleton():
+    elif raft.config.lease_read_only or raft.tracker.is_singleton() or _asker_suffices(raft, message):
         _answer_read(raft, message, raft.log.committed)
     else:
         raft.read_only.add(message, raft.log.committed)
         raft.read_only.acknowledge(raft.id, message.context)
         _send_heartbeats(raft, message.context)
+
+
+def _asker_suffices(raft: Raft, message: Message) -> bool:
+    """Return whether we and the follower that asks are a quorum, as in a group of three.
+
+    It was in our term when it asked, which was after its reads began: what a heartbeat would have found out. So nobody
+    was elected by then without one of us two. That says nothing about reads that began after it asked, and nothing if
+    somebody else passed its question on: such a question has no term.
+    """
+    return message.term == raft.term and message.from_ != raft.id and raft.tracker.has_quorum({raft.id, message.from_})
 
 
 def release_waiting_reads(raft: Raft) -> None:

@@ -90,6 +90,59 @@ class ReadIndexTests(SynchronousTestCase):
         """'Followers can serve read-only requests by asking the leader for a current readIndex' (§6.4)."""
         self.assertEqual(self.read(2, b"r2"), [ReadState(2, b"r2")])
 
+    def test_follower_of_three_is_answered_at_once(self) -> None:
+        """That it asks in the leader's term is its confirmation: with the leader it is a majority of three."""
+        self.network.isolate(3)
+
+        self.assertEqual(self.read(2, b"r2"), [ReadState(2, b"r2")])
+        self.assertEqual([m for m in self.network.sent if m.type is MessageType.HEARTBEAT], [])
+
+    def test_follower_of_five_is_not(self) -> None:
+        """Where asker and leader are no majority the others are asked as well."""
+        network = Network((1, 2, 3, 4, 5))
+        network.elect(1)
+        network.isolate(3, 4, 5)
+
+        network[2].raw.read_index(b"r2")
+        network.run()
+        self.assertEqual(network[2].read_states, [])
+        network.heal()
+        network.tick()
+
+        self.assertEqual(network[2].read_states, [ReadState(1, b"r2")])
+
+    def test_learner_that_asks_confirms_nothing(self) -> None:
+        """A learner's question is answered only once a majority of voters confirms the leader."""
+        network = Network(learners=[4])
+        network.elect(1)
+        network.isolate(2, 3)
+
+        network[4].raw.read_index(b"r4")
+        network.run()
+
+        self.assertEqual(network[4].read_states, [])
+
+    def test_question_confirms_no_other_read(self) -> None:
+        """A question may be old when it arrives: reads that began at the leader meanwhile have to wait for more."""
+        question = Message(MessageType.READ_INDEX, 1, 2, self.network[1].raw.raft.term, context=b"r2")
+        self.network.isolate(1)
+        self.network[1].raw.read_index(b"r1")
+        self.network.run()
+
+        self.network[1].raw.step(question)
+        self.network.run()
+
+        self.assertEqual(self.network[1].read_states, [])
+
+    def test_question_that_was_passed_on_confirms_nothing(self) -> None:
+        """Whoever passes a question on does not know which term the asker is in."""
+        self.network[3].raw.step(Message(MessageType.READ_INDEX, 3, 2, context=b"r2"))
+        self.network.loses = lambda message: message.type is MessageType.HEARTBEAT_RESPONSE
+        self.network.run()
+
+        self.assertEqual([m.term for m in self.network.sent if m.type is MessageType.READ_INDEX], [0])
+        self.assertEqual(self.network[2].read_states, [])
+
     def test_follower_without_a_leader(self) -> None:
         """A follower that knows no leader gets no answer and asks nobody."""
         self.network[2].raw.forget_leader()
