@@ -33,19 +33,24 @@ _TAKE_OVER_SECONDS = 1.0
 
 
 class CatalogQuestion(msgspec.Struct, frozen=True):
-    """What a follower asks: it goes by `follower`, routes by version `after`, and waits `wait_seconds` at most."""
+    """What a follower asks: it goes by `follower`, routes by version `after`, and waits `wait_seconds` at most.
+
+    `pid` is its process, for whoever started it.
+    """
 
     follower: str
     after: int
     wait_seconds: float
+    pid: int = 0
 
 
 class _Follower:
     """One follower: what it routes by, when it last asked, and the question that waits, if one does."""
 
-    __slots__ = ("call", "seen_seconds", "version", "waiting")
+    __slots__ = ("call", "pid", "seen_seconds", "version", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
         self.version = 0
         self.seen_seconds = 0.0
         self.waiting: Deferred[Catalog] | None = None
@@ -67,6 +72,11 @@ class CatalogFeed:
         """How many processes follow this one."""
         return len(self._present())
 
+    def seen_seconds(self, pid: int) -> float:
+        """Return when a process last showed by following that it is alive, on the clock; 0 if it never did."""
+        # A follower on another machine may have the same number: then a sign of its life counts for both.
+        return max((known.seen_seconds for known in self._followers.values() if known.pid == pid), default=0.0)
+
     def next(self, question: CatalogQuestion) -> Deferred[Catalog]:
         """Fire with a newer catalog as soon as there is one, or with the same at the end of the wait.
 
@@ -74,7 +84,7 @@ class CatalogFeed:
         """
         if self._stopped:
             raise ApiError("stopping", "this balancer stops; follow another", status=503, retry_after_seconds=1)
-        follower = self._follower(question.follower)
+        follower = self._follower(question)
         follower.version = question.after
         follower.seen_seconds = self._clock.seconds()
         asked, self._asked = self._asked, []
@@ -112,8 +122,8 @@ class CatalogFeed:
         for follower in self._followers.values():
             self._answer(follower)
 
-    def _follower(self, name: str) -> _Follower:
-        known = self._followers.get(name)
+    def _follower(self, question: CatalogQuestion) -> _Follower:
+        known = self._followers.get(question.follower)
         if known is not None:
             self._answer(known)
             return known
@@ -123,7 +133,7 @@ class CatalogFeed:
         if len(self._followers) >= FOLLOWERS_MAX:
             text = f"{FOLLOWERS_MAX} processes follow this balancer already; follow another"
             raise ApiError("too_many_followers", text, status=503, retry_after_seconds=1)
-        follower = self._followers[name] = _Follower()
+        follower = self._followers[question.follower] = _Follower(question.pid)
         return follower
 
     def _present(self) -> list[_Follower]:

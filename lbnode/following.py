@@ -8,6 +8,7 @@ voted out of its group can confirm neither a change nor a linearizable read.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -141,7 +142,7 @@ class Following(Service):
         times = self._times
         version = self.catalog.version if self.catalog is not None else 0
         wait_seconds = times.wait_seconds if self.balancer is not None else 0.0
-        question = CatalogQuestion(self._name, version, wait_seconds)
+        question = CatalogQuestion(self._name, version, wait_seconds, os.getpid())
         catalog = await self._source.ask(balancer, question, wait_seconds + times.answer_seconds)
         if self.catalog is not None and catalog.cluster_id != self.catalog.cluster_id:
             raise ControlFailed("foreign", f"it is of cluster {catalog.cluster_id}, not {self.catalog.cluster_id}")

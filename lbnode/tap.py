@@ -23,6 +23,7 @@ from lbnode.company import PeerProcess, cluster_id_of
 from lbnode.concurrent import in_background
 from lbnode.datadir import DataDirectory
 from lbnode.default_table import default_table
+from lbnode.feed import CatalogFeed
 from lbnode.first_steps import first_steps
 from lbnode.fleet import FleetTimes
 from lbnode.follower_process import FollowerProcess
@@ -112,12 +113,12 @@ class BalancerProcess(OwnProcess):
         self._door = FrontDoor(self._reactor, balancer.app, options)
         if self._peer is not None:
             # Where clients connect is what the others are told first.
-            url = await self._serve(self._door)
+            url = await self._serve(self._door, balancer.feed)
             await self._peer.listen(url)
             await balancer.open(cluster_id)
         else:
             await balancer.open(cluster_id)
-            url = await self._serve(self._door)
+            url = await self._serve(self._door, balancer.feed)
         self._data.forget_rebuilt()
         balancer.start()
         keep_what_is_there()
@@ -137,7 +138,7 @@ class BalancerProcess(OwnProcess):
     def _unwelcome(self, text: str) -> NoReturn:
         self._die(f"cannot take part: {text}")
 
-    async def _serve(self, door: FrontDoor) -> str:
+    async def _serve(self, door: FrontDoor, feed: CatalogFeed) -> str:
         """Listen where clients connect, or have workers listen there and serve only these; return the URL."""
         options = self._options
         if not options["workers"]:
@@ -160,6 +161,7 @@ class BalancerProcess(OwnProcess):
             options["workers"],
             arguments,
             others_environment(os.environ),
+            feed.seen_seconds,
             WorkerTimes(),
         )
         self._workers.startService()

@@ -90,6 +90,17 @@ class QuestionTests(FeedCase):
         self.assertNoResult(self.ask(5, follower="one more"))
         self.assertEqual(self.feed.followers, 1)
 
+    def test_signs_of_life(self) -> None:
+        """Whoever started a follower can see when it last asked or was answered."""
+        self.clock.advance(3)
+        self.asked.append(self.feed.next(CatalogQuestion("a", 5, 5.0, pid=7)))
+        self.clock.advance(1)
+        self.assertEqual((self.feed.seen_seconds(7), self.feed.seen_seconds(8)), (3.0, 0.0))
+
+        self.clock.advance(4)
+
+        self.assertEqual(self.feed.seen_seconds(7), 8.0)
+
     def test_stopping(self) -> None:
         """Nobody is kept waiting by a balancer that stops, and nobody begins to."""
         asked = self.ask(5)

@@ -14,7 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from lbnode.workers import Workers, WorkerTimes
 
-TIMES = WorkerTimes(pause_seconds_min=0.2, pause_seconds_max=1.0, steady_seconds=10.0, stop_seconds=5.0)
+TIMES = WorkerTimes(
+    pause_seconds_min=0.25, pause_seconds_max=1.0, steady_seconds=10.0, stop_seconds=5.0, hung_seconds=30.0
+)
 
 
 class PretendedProcess:
@@ -68,10 +70,19 @@ class WorkersTests(SynchronousTestCase):
         """Start two workers."""
         self.clock = Clock()
         self.processes = PretendedProcesses()
+        #: When each process was last heard of.
+        self.heard_seconds: dict[int, float] = {}
         self.directory = Path(self.mktemp()) / "workers"
         processes: Any = self.processes  # of IReactorProcess what is used
         self.workers = Workers(
-            self.clock, processes, self.directory, 2, ["--follow", "http://x:1"], {"LANG": "C"}, TIMES
+            self.clock,
+            processes,
+            self.directory,
+            2,
+            ["--follow", "http://x:1"],
+            {"LANG": "C"},
+            lambda pid: self.heard_seconds.get(pid, 0.0),
+            TIMES,
         )
         self.workers.startService()
 
@@ -95,7 +106,7 @@ class WorkersTests(SynchronousTestCase):
     def test_one_that_died_is_replaced(self) -> None:
         """After a short pause there is another one; the others are left alone."""
         self.started[0].die()
-        self.clock.advance(0.19)
+        self.clock.advance(0.24)
         self.assertEqual(len(self.started), 2)
 
         self.clock.advance(0.02)
@@ -106,28 +117,49 @@ class WorkersTests(SynchronousTestCase):
 
     def test_one_that_keeps_dying(self) -> None:
         """Pauses grow up to a limit, and are short again once a worker has lived for a while."""
-        pauses = []
-        for _ in range(5):
-            self.started[-1].die()
-            (call,) = self.clock.getDelayedCalls()
-            pauses.append(round(call.getTime() - self.clock.seconds(), 3))
-            self.clock.advance(pauses[-1])
+        pauses = [self.pause_after_death() for _ in range(5)]
         self.clock.advance(10.0)
-        self.started[-1].die()
-        (call,) = self.clock.getDelayedCalls()
 
-        self.assertEqual(pauses, [0.2, 0.4, 0.8, 1.0, 1.0])
-        self.assertAlmostEqual(call.getTime() - self.clock.seconds(), 0.2)
+        self.assertEqual(pauses, [0.25, 0.5, 1.0, 1.0, 1.0])
+        self.assertEqual(self.pause_after_death(), 0.25)
+
+    def pause_after_death(self) -> float:
+        """Let the worker die that was started last, and return after how many seconds there is another one."""
+        count = len(self.started)
+        self.started[-1].die()
+        for steps in range(64):
+            if len(self.started) > count:
+                return steps / 32
+            self.clock.advance(1 / 32)
+        raise AssertionError("there is no other one")
 
     def test_one_that_cannot_be_started(self) -> None:
         """It is tried again, as if it had died at once."""
         self.processes.is_out_of_memory = True
         self.started[0].die()
-        self.clock.advance(0.2)
+        self.clock.advance(0.25)
         self.processes.is_out_of_memory = False
-        self.clock.advance(0.4)
+        self.clock.advance(0.5)
 
         self.assertEqual(len(self.started), 3)
+
+    def test_one_that_hangs(self) -> None:
+        """A process that has not been heard of for too long is killed and replaced, others are not."""
+        for _ in range(29):
+            self.clock.advance(1)
+            self.heard_seconds[101] = self.clock.seconds()
+        self.assertEqual(self.started[0].signals, [])
+
+        self.clock.pump([1, 1, 0.25])
+
+        self.assertEqual([one.signals for one in self.started], [["KILL"], [], []])
+
+    def test_a_balancer_that_was_paused(self) -> None:
+        """Who has heard of nobody because it stood still itself kills nobody."""
+        self.clock.advance(3600)
+        self.clock.advance(1)
+
+        self.assertEqual([one.signals for one in self.started], [[], []])
 
     def test_stopping(self) -> None:
         """All are told to end, and none is started again."""
