@@ -17,7 +17,7 @@ from dbnode.changes import Image, Position
 from dbnode.postgres.connection import Connect, Connection
 from dbnode.postgres.place import Place
 from dbnode.postgres.settings import SETTINGS
-from dbnode.postgres.statements import Statements, records_from_sql, results_from_sql, sessions_from_sql
+from dbnode.postgres.statements import Query, Statements, records_from_sql, results_from_sql, sessions_from_sql
 from dbnode.schema import Schema
 from dbnode.snapshot import SnapshotReader, SnapshotWriter
 from dbnode.store import RunInThread, StoreError, StoreUnavailable
@@ -132,6 +132,7 @@ class PostgresImport:
         namespace: str,
         schema: Schema,
         *,
+        run_in_thread: RunInThread,
         swap: Callable[[str, Position], Deferred[Image]],
         drop: Callable[[str], Deferred[None]],
         ended: Callable[[PostgresImport], None],
@@ -141,6 +142,7 @@ class PostgresImport:
         self._namespace = namespace
         self._statements = Statements(schema, namespace)
         self._reader = SnapshotReader(schema)
+        self._run_in_thread = run_in_thread
         self._swap = swap
         self._drop = drop
         self._ended = ended
@@ -170,16 +172,20 @@ class PostgresImport:
         self._ended(self)
 
     async def _write(self, chunk: bytes) -> None:
-        changes = self._reader.read(chunk)
+        query = await self._run_in_thread(lambda: self._query(chunk))
         connection = self._connection
         if connection is None:
             connection = await self._begin()
-        await connection.run(self._statements.write(changes, self._applied_index))
-        self._applied_index = changes.position.applied_index
+        await connection.run(query)
         if self._reader.is_complete:
             await connection.run(("SET LOCAL synchronous_commit = on; COMMIT", ()))
             self._stored = True
             self._hang_up()
+
+    def _query(self, chunk: bytes) -> Query:
+        changes = self._reader.read(chunk)
+        applied_before, self._applied_index = self._applied_index, changes.position.applied_index
+        return self._statements.write(changes, applied_before)
 
     async def _begin(self) -> Connection:
         self._check_wanted()

@@ -34,7 +34,7 @@ class PostgresStore:
         self._schema = schema
         self._run_in_thread = run_in_thread
         self._statements = Statements(schema, place.namespace)
-        self._writer = Writer(clock, connect, place, self._statements)
+        self._writer = Writer(clock, connect, place, self._statements, run_in_thread)
         self._reads = Reads(self._statements, self._writer.reading, run_in_thread)
         self._exports: set[PostgresExport] = set()
         self._imports: set[PostgresImport] = set()
@@ -82,6 +82,7 @@ class PostgresStore:
             self._place,
             self._place.imported(next(self._import_numbers)),
             self._schema,
+            run_in_thread=self._run_in_thread,
             swap=self._swap,
             drop=lambda namespace: Deferred.fromCoroutine(self._writer.drop_import(namespace)),
             ended=self._imports.discard,

@@ -19,11 +19,11 @@ from twisted.logger import Logger
 
 from dbnode.background import in_background
 from dbnode.changes import Changes, Image, Loaded, Position
-from dbnode.postgres.connection import Connect, Connection
+from dbnode.postgres.connection import ROWS_INLINE_MAX, Connect, Connection
 from dbnode.postgres.place import Place, check_server, make_tables
 from dbnode.postgres.settings import SETTINGS
-from dbnode.postgres.statements import Statements, image, records_from_sql
-from dbnode.store import DiskFailedError, StoreError, StoreUnavailable
+from dbnode.postgres.statements import Query, Statements, image, records_from_sql
+from dbnode.store import DiskFailedError, RunInThread, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -49,7 +49,15 @@ class Writer:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, connect: Connect, place: Place, statements: Statements) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        connect: Connect,
+        place: Place,
+        statements: Statements,
+        run_in_thread: RunInThread,
+    ) -> None:
+        self._run_in_thread = run_in_thread
         self._clock = clock
         self._connect = connect
         self._place = place
@@ -102,7 +110,11 @@ class Writer:
 
         async def ask(connection: Connection) -> Loaded:
             statements = self._statements
-            rows = statements.columns.from_sql(await connection.run(statements.rows_by_id(ids))) if ids else []
+            found = await connection.run(statements.rows_by_id(ids)) if ids else []
+            if len(found) > ROWS_INLINE_MAX:
+                rows = await self._run_in_thread(lambda: statements.columns.from_sql(found))
+            else:
+                rows = statements.columns.from_sql(found)
             records = records_from_sql(await connection.run(statements.records(keys))) if keys else []
             return Loaded({row[0]: row for row in rows}, dict(records))
 
@@ -114,7 +126,7 @@ class Writer:
         try:
             connection = await self._connected()
             durably = len(self._since) >= COMMITS_NOT_DURABLE_MAX or self._bytes_since >= BYTES_NOT_DURABLE_MAX
-            query = self._statements.write(changes, self._position.applied_index, durably=durably)
+            query = await self._query(changes, durably=durably)
             self._since.append(changes)
             self._bytes_since += sum([len(value) for value in query[1] if isinstance(value, str)])
             try:
@@ -184,6 +196,15 @@ class Writer:
             self._pause.callback(None)
 
     # ---- connections ------------------------------------------------------------------------------------------
+
+    async def _query(self, changes: Changes, *, durably: bool) -> Query:
+        applied_before = self._position.applied_index
+
+        def make() -> Query:
+            return self._statements.write(changes, applied_before, durably=durably)
+
+        is_long = len(changes.upserts) + len(changes.results) > ROWS_INLINE_MAX
+        return await self._run_in_thread(make) if is_long else make()
 
     @property
     def _position(self) -> Position:

@@ -23,7 +23,7 @@ _STOP_SECONDS = 30.0
 
 
 @functools.cache
-def running_balancer(lane: str) -> str:
+def running_balancer(lane: str, storage: str = "sqlite") -> str:
     """Return the URL of a balancer, started once for all tests and stopped when they are over."""
     if "SHARDLB_URL" in os.environ:
         return os.environ["SHARDLB_URL"]
@@ -33,6 +33,7 @@ def running_balancer(lane: str) -> str:
     atexit.register(directory.cleanup)
     twistd = Path(sys.executable).with_name("twistd")
     options = ["--port", f"tcp:{port}:interface=127.0.0.1", "--data-dir", f"{directory.name}/data", "--lane", lane]
+    options += ["--storage", storage]
     log = Path(directory.name) / "log"
     with open(log, "wb") as output:
         command = [str(twistd), "--nodaemon", "--pidfile=", "shardlb", *options]
