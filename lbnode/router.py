@@ -41,6 +41,11 @@ class Directory(Protocol):
         """Forget a server."""
 
 
+#: Reads that come in one turn of the reactor for one shard ask the same replica, which then has them in one frame and
+#: answers them after one round of ReadIndex; but no more than so many, so that a crowd is spread.
+READS_TOGETHER_MAX = 32
+
+
 class RouterOptions(msgspec.Struct, frozen=True):
     """Bounds and shapes. `deadline_seconds` is how long a request is held and retried while a shard cannot serve it."""
 
@@ -83,7 +88,10 @@ class Router(Service):
         self._by_group: dict[int, Route] = {}
         self._peers: dict[str, Endpoint] = {}
         self._stopping = False
+        #: How often another replica of each shard was chosen, and how many reads may yet follow the last choice.
         self._read_count = 0
+        self._together = 0
+        self._turn_ends = False
         #: Reads that wait for an answer.
         self.reads_waiting = 0
 
@@ -123,7 +131,13 @@ class Router(Service):
         self, route: Route, low: int, high: int, limit: int, consistency: int, as_lines: bool = False
     ) -> Deferred[Rows]:
         """Return a page of rows low..high of one shard; fails with ApiError `no_quorum` or `overloaded` (503)."""
-        self._read_count += 1
+        if not self._together:
+            self._read_count += 1
+            self._together = READS_TOGETHER_MAX
+            if not self._turn_ends:
+                self._turn_ends = True
+                self._clock.callLater(0, self._end_turn)
+        self._together -= 1
         servers = self._suspects.order(route.ring.order(self._read_count))
         deadline_seconds = self.options.deadline_seconds
         return self._read(servers, route, low, high, limit, consistency, deadline_seconds, as_lines, self._readers_now)
@@ -175,6 +189,10 @@ class Router(Service):
         """Return whom to read a group from by the layout as it is now; nobody if the group is gone."""
         route = self._by_group.get(group_id)
         return () if route is None else self._suspects.order(route.ring.order(self._read_count))
+
+    def _end_turn(self) -> None:
+        self._turn_ends = False
+        self._together = 0
 
     def stopService(self) -> None:
         """Give up what waits."""

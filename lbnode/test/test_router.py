@@ -44,8 +44,12 @@ class RouterCase(SynchronousTestCase):
         return self.router.read(route, key, key, 0, consistency)
 
     def begin_reads(self, count: int) -> list[Deferred[Rows]]:
-        """Begin so many reads of one shard."""
-        return [self.read(7) for _ in range(count)]
+        """Begin so many reads of one shard, each in a turn of its own."""
+        pages = []
+        for _ in range(count):
+            pages.append(self.read(7))
+            self.clock.advance(0)
+        return pages
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass in small steps."""
@@ -65,6 +69,17 @@ class Reads(RouterCase):
 
         self.assertEqual(counts.keys(), SERVERS)
         self.assertLess(max(counts.values()), 120)
+
+    def test_reads_of_one_turn_travel_together(self) -> None:
+        """What comes for a shard in one turn asks one replica; a crowd is spread all the same."""
+        few = [self.read(7) for _ in range(5)]
+        self.assertEqual(len(set(self.asked(Read))), 1)
+
+        many = [self.read(7) for _ in range(300)]
+        self.assertEqual(set(self.asked(Read)), SERVERS)
+        self.pass_time(0.02)
+        for page in (*few, *many):
+            self.successResultOf(page)
 
     def test_replica_that_is_gone(self) -> None:
         """A read moves on to the next server of the ring at once."""
@@ -152,7 +167,7 @@ class Bounds(RouterCase):
 
     def test_too_many_reads(self) -> None:
         """What would wait beyond the limit is refused at once, and the limit is free again afterwards."""
-        waiting = self.begin_reads(3)
+        waiting = [self.read(7) for _ in range(3)]
 
         error = self.failureResultOf(self.read(7), ApiError).value
         self.pass_time(0.02)
