@@ -7,6 +7,7 @@ itself was restarted, the servers' keepers find out when they look.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -15,6 +16,8 @@ from lbnode.launchers.docker_names import LABEL_HOME
 
 #: How long to wait until the engine is asked again after it did not answer.
 _PAUSE_SECONDS = 1.0
+#: How long the thread may take to end; it ends with the process in any case.
+_GOODBYE_SECONDS = 2.0
 
 
 class ContainerExits:
@@ -23,28 +26,32 @@ class ContainerExits:
     def __init__(self, deaths: Callable[[int], Any], ended: Callable[[str], None]) -> None:
         self._deaths = deaths
         self._ended = ended
+        self._since = 0
         self._stopping = Event()
+        #: Held while `_stream` is replaced or closed.
         self._opening = Lock()
         self._stream: Any = None
         self._thread = Thread(target=self._read_on, name="docker events", daemon=True)
 
     def start(self, now_seconds: int) -> None:
-        """Begin to read, from the engine's second `now_seconds` on."""
+        """Begin to read, from the engine's second `now_seconds` on. Raises LaunchFailed if there is nothing to read."""
         self._since = now_seconds
         self._open()
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more; returns when the thread has ended."""
-        with self._opening:
-            self._stopping.set()
+        """Read no more; an engine that does not answer just now is not waited for."""
+        self._stopping.set()
+        if self._opening.acquire(timeout=_GOODBYE_SECONDS):
             if self._stream is not None:
                 self._stream.close()
+            self._opening.release()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_GOODBYE_SECONDS)
 
     def _open(self) -> None:
         with self._opening:
+            self._stream = None
             if not self._stopping.is_set():
                 self._stream = self._deaths(self._since)
 
@@ -53,13 +60,11 @@ class ContainerExits:
             self._read()
             if self._stopping.wait(_PAUSE_SECONDS):
                 return
-            try:
+            with suppress(LaunchFailed):  # it is tried again after a pause
                 self._open()
-            except LaunchFailed:
-                self._stream = iter(())  # it is tried again after a pause
 
     def _read(self) -> None:
-        for event in self._stream:
+        for event in self._stream or ():
             self._since = event["time"]
             home = event["Actor"]["Attributes"].get(LABEL_HOME)
             if home is not None:

@@ -336,6 +336,14 @@ class EngineTests(DockerLauncherCase):
         self.container.die()
         self.assertIsNone(await self.launcher.look("Server0"))
 
+    async def test_no_events_any_more(self) -> None:
+        """A launcher is closed in time while the engine is away and tells no events."""
+        self.engine.is_down = True
+        self.engine.breaks()
+        await deferLater(self.reactor, 1.2)  # the stream was asked for again, in vain
+
+        await self.launcher.close()
+
     async def test_events_go_on(self) -> None:
         """When the stream of events breaks it is opened again."""
         ended: Deferred[str] = Deferred()
