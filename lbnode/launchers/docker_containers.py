@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -75,6 +77,8 @@ class Containers:
         #: The recipe's hash, and what is known of containers that cannot change while they are there.
         self._recipe = ""
         self._incarnations: dict[str, str] = {}
+        #: Whoever gave up waiting for a start did not end it: a stop comes after it, not before.
+        self._turns: defaultdict[str, Lock] = defaultdict(Lock)
 
     # ---- the engine -------------------------------------------------------------------------------------------
 
@@ -184,7 +188,7 @@ class Containers:
 
     def start(self, spec: ServerSpec) -> None:
         """Make a home's container run, unless it does. Raises LostHome before anything is started."""
-        with asking():
+        with asking(), self._turns[spec.home]:
             container, is_new = self._ready_container(spec)
             if spec.incarnation and not self._holds(container, spec.incarnation):
                 if is_new:
@@ -254,14 +258,14 @@ class Containers:
 
     def stop(self, home: str, patience_seconds: int) -> None:
         """Stop what runs on a home, by force when patience ends."""
-        with asking():
+        with asking(), self._turns[home]:
             container = self._container(home)
             if container is not None:
                 _stop(container, patience_seconds)
 
     def destroy(self, home: str, patience_seconds: int) -> None:
         """Stop what runs on a home and remove its container and volume."""
-        with asking():
+        with asking(), self._turns[home]:
             container, volume = self._container(home), self._volume(home)
             if container is not None:
                 _stop(container, patience_seconds)

@@ -11,6 +11,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from queue import SimpleQueue
+from threading import Event
 from typing import Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
@@ -28,6 +29,9 @@ class FakeEngine:
         self.networks: dict[str, FakeNetwork] = {}
         self.streams: list[FakeEvents] = []
         self.numbers = itertools.count(1)
+        #: Containers start when this is set.
+        self.may_start = Event()
+        self.may_start.set()
 
     def client(self) -> Any:
         """Return what docker.from_env would; fails as it does."""
@@ -203,6 +207,7 @@ class FakeContainer:
     def start(self) -> None:
         """Run, as a server does."""
         self._engine.ask()
+        self._engine.may_start.wait()
         files, number = self._volume.files, next(self._engine.numbers)
         assert "/data/secret" in files
         if "/data/identity.json" not in files:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -207,6 +207,22 @@ class ContainerTests(DockerLauncherCase):
             await hasty.start(SPEC)
 
         self.assertIn("the end of the log", str(caught.exception))
+        self.assertFalse(self.container.attrs["State"]["Running"])
+
+    async def test_a_start_that_was_given_up(self) -> None:
+        """The engine carries on with it; whoever stops the server then finds it stopped all the same."""
+        self.engine.may_start.clear()
+        starting = self.launcher.start(SPEC)
+        while NAME not in self.engine.containers:
+            await self.turn()
+        starting.cancel()
+
+        stopping = self.launcher.stop("Server0")
+        await self.turn()
+        self.engine.may_start.set()
+        await stopping
+
+        self.failureResultOf(starting, CancelledError)
         self.assertFalse(self.container.attrs["State"]["Running"])
 
     async def test_a_paused_server_is_stopped(self) -> None:
