@@ -221,6 +221,7 @@ class ContainerTests(DockerLauncherCase):
         await self.turn()
         self.engine.may_start.set()
         await stopping
+        await self.turn()
 
         self.failureResultOf(starting, CancelledError)
         self.assertFalse(self.container.attrs["State"]["Running"])
