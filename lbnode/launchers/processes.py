@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from dbnode.wire import ServerFile
+
 _PROC = Path("/proc")
 
 
@@ -65,4 +67,18 @@ def with_argument(option: str, value: str) -> list[Process]:
         since = started_at(int(entry.name))
         if wanted in command_line and since is not None:
             found.append(Process(int(entry.name), since))
+    return found
+
+
+def running_below(directory: Path) -> dict[str, Process]:
+    """Return the servers that run with their data directories below a directory, by the names of these."""
+    found = {}
+    for path in sorted(directory.glob("*/endpoints.json")):
+        try:
+            file = msgspec.json.decode(path.read_bytes(), type=ServerFile)
+        except (OSError, ValueError, RecursionError):  # ValueError: msgspec's errors, and bytes that are no UTF-8
+            continue
+        process = Process(file.pid, file.started_at)
+        if process.is_alive():
+            found[path.parent.name] = process
     return found
