@@ -157,8 +157,9 @@ class Member:
 
     @property
     def voters(self) -> tuple[int, ...]:
-        """The voters of the catalog's group, as applied here."""
-        return self.balancer._node.status(CATALOG_GROUP_ID).conf_state.voters
+        """The voters of the catalog's group, as applied here; none while they change."""
+        conf_state = self.balancer._node.status(CATALOG_GROUP_ID).conf_state
+        return () if conf_state.voters_outgoing else conf_state.voters
 
     @property
     def status(self) -> dict[str, Any]:
