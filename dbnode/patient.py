@@ -42,7 +42,7 @@ class PatientStore:
             committed = self._store.commit(changes)
         except DiskFullError as error:
             return self._wait_for_room(changes, error)
-        if isinstance(committed, Deferred):
+        if committed is not None:
             return committed.addErrback(self._no_room, changes)
         return None
 

@@ -109,7 +109,7 @@ class Replica:
         """Return a page of the rows low..high as the store has them now."""
         bytes_max = min(bytes_max or PAGE_BYTES_MAX, PAGE_BYTES_MAX)
         page = self.store.scan(low, high, limit, bytes_max)
-        if isinstance(page, Deferred):
+        if not isinstance(page, Page):
             return page.addCallback(self._rows, request_id, as_lines)
         return self._rows(page, request_id, as_lines)
 

@@ -250,7 +250,7 @@ class Serving:
         except StoreError as error:
             self._refuse_all(path, [item], UNAVAILABLE, str(error))
             return _READ_COST
-        if isinstance(rows, Deferred):
+        if not isinstance(rows, Rows):
             failed = partial(self._unreadable, item)
             in_background(rows.addErrback(failed).addCallback(path.send), "answering a read")
             return _READ_COST
