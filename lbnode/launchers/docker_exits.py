@@ -11,6 +11,8 @@ from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import Any
 
+from docker.errors import DockerException, StreamParseError
+
 from lbnode.launchers import LaunchFailed
 from lbnode.launchers.docker_names import LABEL_HOME
 
@@ -44,7 +46,8 @@ class ContainerExits:
         self._stopping.set()
         if self._opening.acquire(timeout=_GOODBYE_SECONDS):
             if self._stream is not None:
-                self._stream.close()
+                with suppress(DockerException, OSError):  # over SSH it cannot be closed; or it broke just now
+                    self._stream.close()
             self._opening.release()
         if self._thread.is_alive():
             self._thread.join(_GOODBYE_SECONDS)
@@ -64,8 +67,9 @@ class ContainerExits:
                 self._open()
 
     def _read(self) -> None:
-        for event in self._stream or ():
-            self._since = event["time"]
-            home = event["Actor"]["Attributes"].get(LABEL_HOME)
-            if home is not None:
-                self._ended(home)
+        with suppress(StreamParseError):  # the stream broke in the middle of an event
+            for event in self._stream or ():
+                self._since = event["time"]
+                home = event["Actor"]["Attributes"].get(LABEL_HOME)
+                if home is not None:
+                    self._ended(home)

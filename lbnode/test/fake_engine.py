@@ -14,8 +14,10 @@ from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound, StreamParseError
 from requests.exceptions import ConnectionError as NoConnection
+
+_HALF_AN_EVENT = object()
 
 
 class FakeEngine:
@@ -49,10 +51,10 @@ class FakeEngine:
         for stream in self.streams:
             stream.events.put(event)
 
-    def breaks(self) -> None:
-        """End all streams of events."""
+    def breaks(self, *, midway: bool = False) -> None:
+        """End all streams of events, perhaps in the middle of one."""
         for stream in self.streams:
-            stream.close()
+            stream.events.put(_HALF_AN_EVENT if midway else None)
         self.streams.clear()
 
 
@@ -89,7 +91,10 @@ class FakeEvents:
         self.events: SimpleQueue[Any] = SimpleQueue()
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.events.get, None)
+        for event in iter(self.events.get, None):
+            if event is _HALF_AN_EVENT:
+                raise StreamParseError(ValueError("unterminated string"))
+            yield event
 
     def close(self) -> None:
         """End it."""

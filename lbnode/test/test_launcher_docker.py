@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dbnode.client.control import ControlFailed
 from dbnode.wire import Endpoint
-from lbnode.launchers import Launcher, LaunchFailed, LaunchTimes, LostHome, ServerSpec
+from lbnode.launchers import Launcher, LaunchFailed, LaunchTimes, LostHome, ServerSpec, docker_exits
 from lbnode.launchers.docker import DockerLauncher
 from lbnode.launchers.docker_client import EngineUnreachable
 from lbnode.launchers.docker_containers import Containers
@@ -362,17 +362,20 @@ class EngineTests(DockerLauncherCase):
         await self.launcher.close()
 
     async def test_events_go_on(self) -> None:
-        """When the stream of events breaks it is opened again."""
-        ended: Deferred[str] = Deferred()
-        self.launcher.on_exit(ended.callback)
+        """When the stream of events breaks, be it in the middle of one, it is opened again."""
+        self.patch(docker_exits, "_PAUSE_SECONDS", 0.01)
         await self.launcher.start(SPEC)
-        self.engine.breaks()
-        while not self.engine.streams:
-            await self.turn()
+        for midway in (False, True):
+            ended: Deferred[str] = Deferred()
+            self.launcher.on_exit(ended.callback)
+            self.engine.breaks(midway=midway)
+            while not self.engine.streams:
+                await self.turn()
 
-        self.container.die()
+            self.container.die()
 
-        self.assertEqual(await ended, "Server0")
+            self.assertEqual(await ended, "Server0")
+            await self.launcher.start(SPEC)
 
 
 class NamesTests(SynchronousTestCase):
