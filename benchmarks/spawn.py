@@ -58,8 +58,10 @@ class ServerProcess:
             os.kill(self.pid, number)
 
     def wipe(self) -> None:
-        """Remove its data directory."""
-        shutil.rmtree(self.data_dir)
+        """Remove its data directory; a PostgreSQL of its own may still be ending there, and make and remove files."""
+        gone = self.data_dir.parent.with_name(f"{self.data_dir.name}-{self.pid}-wiped")
+        self.data_dir.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 class Cluster:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,15 +10,29 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.test.test_chaos_cli import CHAOS
+from dbnode.test.postgres_rig import need_postgres
 
 
 class Chaos(SynchronousTestCase):
     def test_half_a_minute(self) -> None:
         """Nothing is lost, and nobody sees an error without a cause, while servers and balancer die."""
+        self.hold()
+
+    def test_over_postgres(self) -> None:
+        """So it is where servers have a PostgreSQL each, which dies with them and goes with their data."""
+        need_postgres()
+        self.hold(SHARDLB_STORAGE="postgres")
+
+    def hold(self, **environment: str) -> None:
+        """Run a chaos, and check its report."""
         found = Path(self.mktemp()).absolute()
 
         done = subprocess.run(
-            [*CHAOS, "--minutes=0.5", "--seed=3", f"--json={found}"], capture_output=True, text=True, check=False
+            [*CHAOS, "--minutes=0.5", "--seed=3", f"--json={found}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
         )
 
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)

@@ -210,9 +210,14 @@ class ProcessLauncher:
     async def _destroy(self, home: str) -> None:
         await self._stop(home)
         directory = self._directory / home
-        if directory.exists():
-            shutil.rmtree(directory)
-            self._log.info("removed {home}", home=str(directory))
+        deadline = self._clock.seconds() + self._times.stop_seconds
+        while directory.exists():
+            # A PostgreSQL whose server had to be killed may still be ending there, and make and remove files.
+            shutil.rmtree(directory, ignore_errors=self._clock.seconds() < deadline)
+            if not directory.exists():
+                self._log.info("removed {home}", home=str(directory))
+                return
+            await deferLater(self._clock, _POLL_SECONDS)
 
 
 def _write_private(path: Path, content: bytes) -> None:
