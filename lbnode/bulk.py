@@ -45,12 +45,14 @@ async def _store(load: _Load, pieces: AsyncIterator[bytes]) -> Response:
     lines = RowLines(load.schema)
     try:
         async for piece in pieces:
-            load.take(lines.rows(piece), len(piece))
+            rows = lines.rows(piece)
+            load.take(rows, lines.size_bytes)
             await load.room()
             if load.error is not None:
                 break
         else:
-            load.take(lines.last(), 0)
+            rows = lines.last()
+            load.take(rows, lines.size_bytes)
             load.send_all()
     except ApiError as error:
         load.fail(error)
@@ -88,7 +90,7 @@ class _Load:
         self.error: ApiError | None = None
 
     def take(self, rows: list[Row], size_bytes: int) -> None:
-        """Gather rows, which came as so many bytes, and send what is enough; raises ApiError `no_shard`."""
+        """Gather rows, which are so many bytes together, and send what is enough; raises ApiError `no_shard`."""
         if not rows:
             return
         routes = self._router.routes()
@@ -132,7 +134,7 @@ class _Load:
 
     def fail(self, error: ApiError) -> None:
         """Begin nothing more. Of several errors the worst is told: an unknown outcome before any other."""
-        if self.error is None or error.status > self.error.status:
+        if self.error is None or _badness(error) > _badness(self.error):
             self.error = error
 
     def _send(self, part: _Part) -> None:
@@ -143,7 +145,8 @@ class _Load:
         try:
             self._note(part, await self._outcome(part))
         except Exception:
-            self.fail(ApiError("internal_error", "storing failed here; the log has the details", status=500))
+            text = "storing failed here; the log has the details"
+            self.fail(ApiError("internal_error", text, status=500, applied="unknown"))
             raise
         finally:
             self._under_way -= 1
@@ -168,3 +171,7 @@ class _Load:
     def _next_outcome(self) -> Deferred[None]:
         self._waiting = Deferred()
         return self._waiting
+
+
+def _badness(error: ApiError) -> tuple[bool, int]:
+    return error.applied == "unknown", error.status

@@ -74,9 +74,7 @@ class Routes:
             else:
                 parts[route] = [row]
         if strays:
-            raise ApiError(
-                "no_shard", f"{self._says(*strays)}; nothing was stored", applied="no", extra={"ids": strays}
-            )
+            raise ApiError("no_shard", self._says(*strays), applied="no", extra={"ids": strays})
         return [(route, tuple(part)) for route, part in parts.items()]
 
     def overlapping(self, low: int, high: int) -> list[Route]:

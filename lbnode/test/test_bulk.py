@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.errors import ApiError
 from dbnode.jsonhttp import Response
 from dbnode.schema import rows_to_lines
-from dbnode.wire import LINEARIZABLE, Propose
+from dbnode.wire import LINEARIZABLE, Operation, Propose, Result
 from lbnode.bulk import BYTES_AHEAD_MAX, ROWS_AHEAD_MAX, ROWS_TOGETHER, store_lines
 from lbnode.router import RouterOptions
+from lbnode.routes import Route
 from lbnode.test.shards import STUDENTS, MemoryShards, layout, router_over
 
 PIECE_ROWS = 500
@@ -99,6 +100,27 @@ class Load(BulkCase):
 
         self.assertLessEqual(taken, BYTES_AHEAD_MAX + PIECE_ROWS * len(name))
 
+    def test_long_lines_are_bounded_however_they_are_cut(self) -> None:
+        """A line counts for all of its pieces, not only for the one that ends it."""
+        self.router.options = RouterOptions(deadline_seconds=60.0)
+        self.shards.leaderless = {1}
+        lines = [rows_to_lines(STUDENTS, [(key, "n" * 100_000, key)]) for key in range(300)]
+        taken: list[bytes] = []
+
+        async def in_two() -> AsyncIterator[bytes]:
+            for line in lines:
+                taken.append(line)
+                yield line[:-1]
+                yield line[-1:]
+
+        pending = self.store(in_two())
+        self.clock.pump([0.01] * 100)
+        taken_bytes = sum(map(len, taken))
+        self.shards.leaderless = set()
+        self.successResultOf(self.settled(pending))
+
+        self.assertLessEqual(taken_bytes, BYTES_AHEAD_MAX + len(lines[-1]))
+
     def test_rows_travel_together(self) -> None:
         """A thousand rows are one change."""
         self.successResultOf(self.settled(self.store(self.pieces(range(10 * ROWS_TOGETHER)))))
@@ -138,6 +160,27 @@ class Failing(BulkCase):
         error = self.fails(self.store(self.pieces(range(SHARD_ROWS - 2000, SHARD_ROWS + 2000))))
 
         self.assertEqual((error.status, error.applied), (504, "unknown"))
+
+    def test_our_own_mistake(self) -> None:
+        """Where storing fails by a mistake of ours nobody knows what was stored, whatever else fails."""
+        self.shards.leaderless = {2}
+        change = self.router.change
+
+        def mistaken(route: Route, operation: Operation) -> Deferred[Result]:
+            return fail(ValueError("a mistake")) if route.low == 0 else change(route, operation)
+
+        self.patch(self.router, "change", mistaken)
+        error = self.fails(self.store(self.pieces(range(SHARD_ROWS - 2000, SHARD_ROWS + 2000))))
+
+        self.assertEqual((error.code, error.applied), ("internal_error", "unknown"))
+        self.assertNotEqual(self.flushLoggedErrors(ValueError), [])
+
+    def test_id_of_no_shard(self) -> None:
+        """What was stored before is told, and nothing else is said of it."""
+        error = self.fails(self.store(self.pieces(range(2 * SHARD_ROWS - 5000, 2 * SHARD_ROWS + 1))))
+
+        self.assertEqual((error.code, error.applied, error.extra["rows_stored"]), ("no_shard", "partial", 5000))
+        self.assertNotIn("nothing", error.text)
 
     def test_client_goes_away(self) -> None:
         """What was on its way is carried out, and nothing is left behind."""
