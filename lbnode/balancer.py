@@ -44,6 +44,7 @@ from lbnode.upkeep import Upkeep, UpkeepTimes
 from lbnode.wire import InitLimits, InitRequest
 from raftlog.link import Lane, Receive
 from raftlog.node import Node
+from raftlog.options import Times
 from raftlog.wal import RecoveredGroup, WriteAheadLog
 
 #: What lbnode.reshape counts.
@@ -52,6 +53,11 @@ _STEPS = (
     ("handover", "Leaders asked to hand over because they leave."),
     ("failure", "Changes of membership that failed or whose outcome is unknown."),
 )
+
+
+#: More patience than shards have: without a controller only changes of the cluster wait, and a balancer that starts
+#: servers on a busy machine is soon late. An election takes one to two seconds.
+_CATALOG_TIMES = Times(tick_seconds=0.05, heartbeat_ticks=3, election_ticks=20)
 
 
 class BalancerSettings(msgspec.Struct, frozen=True):
@@ -100,6 +106,7 @@ class Balancer:
             _Others(lambda: self.council),
             rng,
             fatal=fatal,
+            times=_CATALOG_TIMES,
             observe=lambda _: self.council.office.role_changed() if self.council is not None else None,
         )
         self._links = links_of(name, lambda _, items: self._requests.received(items))
@@ -166,6 +173,8 @@ class Balancer:
         self._links.startService()
         self.router.startService()
         if self.council is not None:
+            # What was known before is good enough to route by until more is heard.
+            self.controller.catalog_changed(self._machine.catalog)
             await self.council.open(cluster_id)
         else:
             await self.controller.open(cluster_id)
@@ -198,7 +207,7 @@ class Balancer:
 
     def _absent(self) -> ApiError:
         """Return what a request is told while there is nothing to route by."""
-        if self._machine.catalog.cluster_id:
+        if self.council is None or self.council.is_current:
             return not_initialised()
         text = "this balancer does not know the cluster yet: it waits for the others"
         return ApiError("no_catalog", text, status=503, applied="no", retry_after_seconds=RETRY_AFTER_SECONDS)

@@ -100,6 +100,8 @@ class Council:
         self._presences = Presences(clock, company.links_of, self._peers.others, self._describe, self._heard, raft)
         self._admitted: Deferred[None] | None = None
         self._cluster_id = ""
+        #: Whether the catalog was as new as that of the others since this process started.
+        self.is_current = False
         self.office = ControllersOffice(clock, group, incumbent, self._peers.own, company.url, self._founding)
         self._led_at_seconds = clock.seconds()
         self._reminding = LoopingCall(self._remind)
@@ -111,7 +113,7 @@ class Council:
         return self._presences.links
 
     async def open(self, cluster_id: str) -> None:
-        """Find the others and take part in the group; returns once there is a catalog to route by.
+        """Find the others and take part in the group; returns once the catalog is as new as that of the others.
 
         A catalog that never was is founded as `cluster_id`. Raises raftlog.errors.LostData.
         """
@@ -124,7 +126,7 @@ class Council:
         try:
             await self._take_part()
             self.office.open()
-            while not self._group.catalog.cluster_id:
+            while not self.is_current:
                 await self.caught_up()
         finally:
             self._reminding.stop()
@@ -255,6 +257,7 @@ class Council:
         """Return once this balancer has applied what was acknowledged before, or soon if that cannot be."""
         try:
             await self._group.catch_up(_CATCH_UP_SECONDS)
+            self.is_current = self.is_current or bool(self._group.catalog.cluster_id)
         except GroupError as error:
             self._log.debug("not caught up: {error}", error=error)
 

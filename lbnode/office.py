@@ -28,6 +28,8 @@ from raftlog.errors import GroupError, NotLeader
 #: How long the leader waits for the others to confirm that it is, and then before it tries again.
 _CATCH_UP_SECONDS = 5.0
 _RETRY_SECONDS = 0.1
+#: How long a balancer that stops waits until another one leads.
+_HAND_OVER_SECONDS = 1.0
 #: How often the members of the group are looked after.
 _LOOK_SECONDS = 0.5
 
@@ -103,6 +105,9 @@ class ControllersOffice:
         self.look()
         await self._lock.acquire()
         self._group.hand_over()
+        until_seconds = self._clock.seconds() + _HAND_OVER_SECONDS
+        while self._group.led_term and self._clock.seconds() < until_seconds:
+            await deferLater(self._clock, _RETRY_SECONDS)
 
     def role_changed(self) -> None:
         """Hear that the replica's role may have changed; called in the middle of the driver's turn."""

@@ -56,6 +56,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
         parser.error("--url and --data-dir go together: the balancer, and the directory of its servers")
     if given.url is not None and not Path(given.data_dir).is_dir():
         parser.error(f"--data-dir: there is no directory {given.data_dir}")
+    if given.balancers > 1 and (given.url is not None or given.containers is not None):
+        parser.error("--balancers: several are only started with servers that are processes of a cluster of its own")
     wanted = {name: value for name, value in vars(given).items() if name not in ("json", "spawn")}
     return Options(**wanted), json
 
@@ -75,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=_minutes, default=1.0, help="how long faults strike (default 1)")
     parser.add_argument("--seed", type=int, default=1, help="seed of faults and operations (default 1)")
     parser.add_argument("--clients", type=positive, default=8, help="clients, one request at a time each (default 8)")
+    parser.add_argument(
+        "--balancers", type=int, choices=(1, 3, 5), default=1, help="of a cluster of its own (default 1)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found there")
     parser.add_argument("--directory", help="where the data of a cluster of its own goes")
     parser.add_argument("--keep", action="store_true", help="leave that data even if all is well")

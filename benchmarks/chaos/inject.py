@@ -17,6 +17,8 @@ from lbnode.concurrent import together
 
 #: How long /add and /rm may take: they move data.
 _RESIZE_SECONDS = 180.0
+#: What a balancer says that passed the request on to one that died.
+_OUTCOME_UNKNOWN = 504
 #: Within a fault of two parts the second strikes this part of the fault's time after the first.
 _MEANWHILE = 0.2
 
@@ -169,6 +171,10 @@ class Injector:
             await self._add()
         except UnreachableError:
             self._say("nobody says whether it was added")
+        except UnexpectedAnswerError as answer:
+            if answer.status != _OUTCOME_UNKNOWN:
+                raise
+            self._say("another balancer does not know whether it was added")
 
     async def _remove(self, fault: Fault) -> None:
         placed = await self._site.placement()

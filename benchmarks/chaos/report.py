@@ -29,6 +29,7 @@ class Options:
     directory: str | None
     keep: bool
     containers: str | None = None
+    balancers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class Chaos:
             board.stop()
 
     async def _clients_and_faults(self) -> None:
-        clients = [self._client(f"c{number}") for number in range(self._options.clients)]
+        clients = [self._client(f"c{number}", number) for number in range(self._options.clients)]
         _ = await together([*(client.run() for client in clients), self._strike(clients)])
 
     async def _strike(self, clients: list[Client]) -> None:
@@ -113,8 +113,9 @@ class Chaos:
         whole = read(What.RANGE, shards[0].low, shards[-1].ids()[-1], list(self._history.operations))
         _ = await self._client("last").perform(whole)
 
-    def _client(self, name: str) -> Client:
-        desk = Desk(self._site.door, self._keys, self._history, self._pauses, self._clock, self._matter)
+    def _client(self, name: str, number: int = 0) -> Client:
+        door = self._site.doors[number % len(self._site.doors)]
+        desk = Desk(door, self._keys, self._history, self._pauses, self._clock, self._matter)
         return Client(self._reactor, desk, name, steps(Random(f"{self._options.seed} {name}"), name, self._keys.slots))
 
     def _matter(self) -> str:

@@ -17,6 +17,7 @@ from benchmarks.chaos.report import Options, Report
 from benchmarks.chaos.run import Chaos
 from benchmarks.chaos.site import Server, Site
 from benchmarks.chaos.view import View
+from benchmarks.company_cluster import CompanyCluster
 from benchmarks.container_cluster import ContainerCluster
 from benchmarks.door import Door, host_and_port
 from benchmarks.process import to_the_end
@@ -40,7 +41,7 @@ async def hold_chaos(
     directory = Path(mkdtemp(prefix="shardlb-chaos-", dir=options.directory))
     keep = options.keep
     try:
-        async with _spawned(reactor, directory, options.containers, view) as site:
+        async with _spawned(reactor, directory, options, view) as site:
             report = await Chaos(reactor, clock, options, view, site, Keys(_TABLE.shards)).run()
         keep = keep or not report.good
         return report, directory if keep else None
@@ -50,12 +51,13 @@ async def hold_chaos(
 
 
 @asynccontextmanager
-async def _spawned(reactor: Any, directory: Path, image: str | None, view: View) -> AsyncIterator[Site]:
-    with _places(directory / "places", image, view) as places:
-        cluster, look = _cluster(reactor, directory, image, places)
+async def _spawned(reactor: Any, directory: Path, options: Options, view: View) -> AsyncIterator[Site]:
+    with _places(directory / "places", options.containers, view) as places:
+        cluster, look = _cluster(reactor, directory, options, places)
+        doors = cluster.doors if isinstance(cluster, CompanyCluster) else ()
         try:
             await cluster.start(_TABLE)
-            yield Site(reactor, cluster.door, look, cluster, places)
+            yield Site(reactor, cluster.door, look, cluster, places, doors)
         finally:
             await to_the_end(cluster.stop())
 
@@ -80,13 +82,18 @@ def _places(directory: Path, image: str | None, view: View) -> Iterator[Places |
 
 
 def _cluster(
-    reactor: Any, directory: Path, image: str | None, places: Places | None
+    reactor: Any, directory: Path, options: Options, places: Places | None
 ) -> tuple[Cluster, Callable[[], Iterable[Server]]]:
     """Return a cluster, with servers in containers of an image or in places if there are any, and what finds them."""
-    if image is None:
-        cluster = Cluster(reactor, directory, ["--server-wrapper", places.wrapper] if places is not None else [])
+    if options.containers is None:
+        arguments = ["--server-wrapper", places.wrapper] if places is not None else []
+        cluster = (
+            Cluster(reactor, directory, arguments)
+            if options.balancers == 1
+            else CompanyCluster(reactor, directory, options.balancers, arguments)
+        )
         return cluster, cluster.servers
-    contained = ContainerCluster(reactor, directory, image)
+    contained = ContainerCluster(reactor, directory, options.containers)
     return contained, contained.containers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -44,7 +44,7 @@ class Server(Protocol):
 class Site:
     """A balancer at `door`, its servers as `look` finds them; `own` is all of it if we started it.
 
-    `places` is where the servers are, if they can be cut off there.
+    `places` is where the servers are, if they can be cut off there; `doors` are those of several balancers.
     """
 
     def __init__(
@@ -54,9 +54,12 @@ class Site:
         look: Callable[[], Iterable[Server]],
         own: Cluster | None,
         places: Places | None = None,
+        doors: Sequence[Door] = (),
     ) -> None:
         self._reactor = reactor
         self.door = door
+        #: Where clients knock, one after the other.
+        self.doors = doors or (door,)
         self.own = own
         self.places = places
         self._look = look

@@ -23,12 +23,16 @@ class Chaos(SynchronousTestCase):
         need_postgres()
         self.hold(SHARDLB_STORAGE="postgres")
 
-    def hold(self, **environment: str) -> None:
+    def test_three_balancers(self) -> None:
+        """So it is with clients of three balancers of which one dies."""
+        self.hold("--balancers=3")
+
+    def hold(self, *arguments: str, **environment: str) -> None:
         """Run a chaos, and check its report."""
         found = Path(self.mktemp()).absolute()
 
         done = subprocess.run(
-            [*CHAOS, "--minutes=0.5", "--seed=3", f"--json={found}"],
+            [*CHAOS, "--minutes=0.5", "--seed=3", f"--json={found}", *arguments],
             capture_output=True,
             text=True,
             check=False,

@@ -42,6 +42,8 @@ class CommandLines(SynchronousTestCase):
             "--data-dir .": "go together",
             "--url h:1 --data-dir .": "http://host:port",
             "--url http://h:1 --data-dir no/such": "no directory",
+            "--balancers 2": "invalid choice",
+            "--balancers 3 --containers image": "only started with servers that are processes",
             "--spawn --url http://h:1 --data-dir .": "not allowed with",
             "--json no/such/o.json": "no directory",
         }

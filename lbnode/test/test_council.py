@@ -109,6 +109,27 @@ class TakingOverTests(CouncilTestCase):
         self.assertEqual(one.status["N"], 3)
         self.assertEqual(one.ask("POST", "/write", {"data": [ROW]}).status, 200)
 
+    def test_one_that_comes_back_alone(self) -> None:
+        """It routes by what it knew, and does not say that there is no table when it only has not heard of it."""
+        self.world.start_all()
+        late = self.world.members["lb2"]
+        late.kill()
+        self.world.until_controller()
+        self.assertEqual(self.world.members["lb1"].ask("POST", "/init", TABLE).status, 200)
+        for name in ("lb1", "lb3"):
+            self.world.members[name].kill()
+
+        knows = self.world.start("lb1")
+        self.assertEqual(knows.ask("POST", "/write", {"data": [ROW]}).status, 200)
+        knows.kill()
+        unaware = self.world.start("lb2")
+        refused = unaware.ask("POST", "/write", {"data": [ROW]})
+        self.world.start("lb1")
+        self.world.until_controller()
+
+        self.assertEqual((refused.status, refused.json["code"]), (503, "no_catalog"))
+        self.assertEqual(unaware.ask("POST", "/read", READ).json["data"], [ROW])
+
     def test_without_a_majority(self) -> None:
         """The last one serves data but changes nothing of the cluster, and after a while says that it is not ready."""
         controller = self.world.start_all()
