@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from docker.errors import APIError, NotFound
@@ -15,6 +16,8 @@ from lbnode.launchers import LaunchFailed
 from lbnode.launchers.docker_names import LABEL_CLUSTER, DockerSettings, cluster_labels, network_name
 
 _CONFLICT = 409
+#: How long the engine may take to show a network that it makes for somebody else.
+SETTLE_SECONDS = 1.0
 #: The engine mounts files of its own into a container, from a directory that is called after the container.
 _OWN_MOUNT = re.compile(r"/containers/([0-9a-f]{64})/\S*hostname /etc/hostname ")
 
@@ -40,11 +43,20 @@ def own_container_id(mounts: str = "/proc/self/mountinfo") -> str | None:
 
 
 def _named(client: Any, name: str) -> Any:
-    """Return the network of exactly this name, None if there is none; the engine's filter takes parts of names."""
-    return next((network for network in client.networks.list(names=[name]) if network.name == name), None)
+    """Return the network of exactly this name that was made first, None if there is none.
+
+    The engine's own filter takes parts of names.
+    """
+    found = [network for network in client.networks.list(names=[name]) if network.name == name]
+    return min(found, key=lambda network: (network.attrs["Created"], network.id), default=None)
 
 
 def _made(client: Any, name: str, cluster_id: str, settings: DockerSettings) -> Any:
+    """Return a network made now.
+
+    Balancers that begin together may each make one: the engine looks for others of the name before, but not at once.
+    Then all of them take the first.
+    """
     if settings.network:
         raise LaunchFailed(f"the engine has no network {name}: make it, or let the balancer make one of its own")
     labels = cluster_labels(cluster_id, settings)
@@ -53,9 +65,12 @@ def _made(client: Any, name: str, cluster_id: str, settings: DockerSettings) -> 
     except APIError as error:
         if error.status_code != _CONFLICT:
             raise
-        made = _named(client, name)  # another balancer of the cluster was faster
-    made.reload()
-    return made
+        return _named(client, name)
+    Event().wait(SETTLE_SECONDS)
+    first = _named(client, name)
+    if first.id != made.id:
+        made.remove()
+    return first
 
 
 def _join(network: Any, own_container: str) -> None:

@@ -31,6 +31,8 @@ class FakeEngine:
         self.networks: dict[str, FakeNetwork] = {}
         self.streams: list[FakeEvents] = []
         self.numbers = itertools.count(1)
+        #: A network that somebody else makes at the same time as we make one.
+        self.rival: FakeNetwork | None = None
         #: Containers start when this is set.
         self.may_start = Event()
         self.may_start.set()
@@ -158,13 +160,18 @@ class FakeVolumes:
 
 
 class FakeNetwork:
-    def __init__(self, name: str, labels: dict[str, str]) -> None:
+    def __init__(self, name: str, labels: dict[str, str], number: int = 0) -> None:
         self.name = name
-        self.id = f"id of {name}"
-        self.attrs: dict[str, Any] = {"Labels": labels, "Containers": {}}
+        self.id = f"id {number} of {name}"
+        self.attrs: dict[str, Any] = {"Labels": labels, "Containers": {}, "Created": f"2026-01-01T00:00:{number:02}Z"}
+        self.is_removed = False
 
     def reload(self) -> None:
         """Nothing to do: there is one of each."""
+
+    def remove(self) -> None:
+        """Be gone."""
+        self.is_removed = True
 
     def connect(self, container: str) -> None:
         """Take a container in."""
@@ -178,12 +185,15 @@ class FakeNetworks:
     def list(self, names: list[str]) -> list[FakeNetwork]:
         """Return the networks in whose names one of these is."""
         self._engine.ask()
-        return [network for known, network in self._engine.networks.items() if any(name in known for name in names)]
+        networks = [one for one in self._engine.networks.values() if not one.is_removed]
+        return [one for one in networks if any(name in one.name for name in names)]
 
     def create(self, name: str, *, labels: dict[str, str], internal: bool, **_: Any) -> FakeNetwork:
         """Make a network that has no way out."""
         assert internal
-        network = self._engine.networks[name] = FakeNetwork(name, labels)
+        if self._engine.rival is not None:
+            self._engine.networks["rival"] = self._engine.rival
+        network = self._engine.networks[name] = FakeNetwork(name, labels, next(self._engine.numbers))
         return network
 
 

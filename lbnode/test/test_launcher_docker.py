@@ -12,7 +12,15 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dbnode.client.control import ControlFailed
 from dbnode.wire import Endpoint
-from lbnode.launchers import Launcher, LaunchFailed, LaunchTimes, LostHome, ServerSpec, docker_exits
+from lbnode.launchers import (
+    Launcher,
+    LaunchFailed,
+    LaunchTimes,
+    LostHome,
+    ServerSpec,
+    docker_exits,
+    docker_network,
+)
 from lbnode.launchers.docker import DockerLauncher
 from lbnode.launchers.docker_client import EngineUnreachable
 from lbnode.launchers.docker_containers import Containers
@@ -39,6 +47,7 @@ class DockerLauncherCase(TestCase):
 
         self.reactor: Any = reactor
         self.engine = FakeEngine()
+        self.patch(docker_network, "SETTLE_SECONDS", 0.0)
         self.certificates = Path(self.mktemp()).absolute()
         self.serves = True
         self.launcher: Launcher = self.with_settings(DockerSettings())
@@ -288,6 +297,18 @@ class EngineTests(DockerLauncherCase):
         await self.with_settings(DockerSettings()).open()
 
         self.assertEqual(list(self.engine.networks["shardlb-c1"].attrs["Containers"]), ["the balancer's"])
+
+    async def test_balancers_that_begin_together(self) -> None:
+        """Of two networks that they make at once the first one stays, and both are in it."""
+        labels = self.engine.networks.pop("shardlb-c1").attrs["Labels"]
+        for number, is_first in ((0, True), (59, False)):
+            self.engine.rival = rival = FakeNetwork("shardlb-c1", labels, number)
+
+            await self.with_settings(DockerSettings()).open()
+
+            own, _ = self.engine.networks.pop("shardlb-c1"), self.engine.networks.pop("rival")
+            self.assertEqual((own.is_removed, rival.is_removed), (is_first, False))
+            self.assertEqual(list((rival if is_first else own).attrs["Containers"]), ["the balancer's"])
 
     async def test_a_network_of_others(self) -> None:
         """One that is named is used if it is there; one that only has our name is not."""
