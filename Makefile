@@ -62,10 +62,12 @@ up: build
 		sleep 1; \
 	done; $(COMPOSE) logs --tail 20; exit 1
 
-# The balancer stops its servers; one that was killed before has left them. Volumes stay, and with them all data.
+# A balancer stops its servers; one of several leaves them to the others, and one that was killed has left them. Volumes
+# stay, and with them all data.
 down:
-	$(COMPOSE) down
+	$(COMPOSE) stop
 	@docker ps --quiet $(OURS) | xargs --no-run-if-empty docker stop >/dev/null
+	$(COMPOSE) down
 
 # Everything fast: logic, simulated clusters, stores, a few real processes.
 test: $(VENV)/.installed
