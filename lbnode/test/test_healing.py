@@ -58,8 +58,12 @@ class HealingTestCase(ControllerTestCase):
         )
 
     def until_whole(self, balancer: Balancer, note: object = "") -> None:
-        """Let time pass until everything is as it should be, and check that nothing is missing."""
+        """Let time pass until everything is as it should be, and check that nothing is missing.
+
+        A follower that has just begun to serve hears with the next tick what is committed.
+        """
         pass_time(self.clock, until=lambda: self.is_whole(balancer), seconds_max=60)
+        pass_time(self.clock, until=lambda: self.has_all_rows(balancer), seconds_max=0.2)
         self.assertTrue(self.is_whole(balancer), (note, self.state(balancer)))
         for replica in self.replicas(balancer):
             self.assertEqual(replica.row_count, 10, note)
@@ -68,6 +72,10 @@ class HealingTestCase(ControllerTestCase):
             for server in shard.replicas.values():
                 conf = self.launcher.running[self.home(balancer, server)].node.status(shard.group_id).conf_state
                 self.assertEqual((conf.voters, conf.learners), (tuple(sorted(shard.replicas)), ()), note)
+
+    def has_all_rows(self, balancer: Balancer) -> bool:
+        """Tell whether every replica has the ten rows of its shard."""
+        return all(replica.row_count == 10 for replica in self.replicas(balancer))
 
     def home(self, balancer: Balancer, server: str) -> str:
         """Return where a server lives."""
