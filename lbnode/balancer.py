@@ -149,6 +149,9 @@ class Balancer:
         gauges: dict[tuple[str, str], Callable[[], float]] = {
             ("shardlb_reads_waiting", "Reads without an answer yet."): lambda: self.router.reads_waiting,
             ("shardlb_changes_waiting", "Changes without an outcome yet."): lambda: self.router.changes_waiting,
+            ("shardlb_controller", "1 if this balancer is the controller, else 0."): lambda: (
+                self.council is None or self.council.office.held_here
+            ),
             ("shardlb_followers", "Processes that follow the catalog here."): lambda: self.feed.followers,
         }
         counters: dict[tuple[str, str], Callable[[], float]] = {

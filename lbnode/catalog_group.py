@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import msgspec
 from twisted.internet.defer import Deferred
 
-from lbnode.catalog import Catalog, Command, FoundCluster, Refused, RestoreCatalog
+from lbnode.catalog import Catalog, Command, FoundCluster, RestoreCatalog
+from lbnode.catalog_changes import Refused
 from lbnode.catalog_machine import CatalogMachine
 from lbnode.voters import BalancerRecord
 from raftlog.errors import LostData

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred, succeed
 
-from lbnode.catalog import Catalog, Command, Refused, apply
+from lbnode.catalog import Catalog, Command
+from lbnode.catalog_changes import Refused, apply
 from lbnode.durable_file import replace_file
 from raftlog.messages import Entry, EntryType
 from raftlog.transfer import Export, Import

@@ -65,8 +65,9 @@ class Initialisation:
     async def run(self, begin: BeginInit) -> None:
         """Make the table.
 
-        Raises ApiError (503) after everything was taken down again, as cancelling does, and lbnode.catalog.Refused if
-        the catalog does not let it begin. What cannot be tidied up after the commit point is left to a later `settle`.
+        Raises ApiError (503) after everything was taken down again, as cancelling does, and
+        lbnode.catalog_changes.Refused if the catalog does not let it begin. What cannot be tidied up after the commit
+        point is left to a later `settle`.
         """
         operation = (await self._catalog.propose(begin)).operation
         assert isinstance(operation, Preparing)

@@ -19,7 +19,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from lbnode.catalog import AdmitBalancer, HoldOffice, Refused, TakeOffice
+from lbnode.catalog import AdmitBalancer, HoldOffice, TakeOffice
+from lbnode.catalog_changes import Refused
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import in_background
 from lbnode.voters import BalancerRecord, next_change

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from dbnode.errors import ApiError
-from lbnode.catalog import Refused
+from lbnode.catalog_changes import Refused
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import in_background
 from lbnode.forwarding import no_controller, outcome_unknown

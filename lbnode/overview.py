@@ -24,7 +24,7 @@ def status(state: ClusterState) -> dict[str, Any]:
         "server_states": {server.name: _without(server, "name") for server in state.servers},
         "operation": state.operation,
         "controller": state.controller,
-        "balancers": state.balancers,
+        "balancers": [msgspec.to_builtins(balancer) for balancer in state.balancers],
         "cluster_id": state.cluster_id,
         "version": state.version,
         "status": "success",

@@ -99,8 +99,8 @@ class Resizing:
         """Make the change; returns once everything new serves and what goes is gone.
 
         Raises ApiError (503) after everything was rolled back, as cancelling before the commit point does, ApiError
-        `deadline` (504) if it is committed and takes longer than it may, and lbnode.catalog.Refused if the catalog
-        does not let it begin.
+        `deadline` (504) if it is committed and takes longer than it may, and Refused (lbnode.catalog_changes) if the
+        catalog does not let it begin.
         """
         give_up_seconds = self._clock.seconds() + self._times.deadline_seconds
         operation = (await self._catalog.propose(begin)).operation

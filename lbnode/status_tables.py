@@ -13,9 +13,22 @@ _STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edg
 
 
 def status_tables(status: dict[str, Any]) -> Iterator[Table]:
-    """Yield a table of the servers and one of the replicas; without a table of data both are empty."""
+    """Yield tables of the balancers if there are several, of the servers, and of the replicas."""
+    if status.get("balancers"):
+        yield _balancers(status)
     yield _servers(status)
     yield _replicas(status)
+
+
+def _balancers(status: dict[str, Any]) -> Table:
+    controller = status["controller"] or "nobody"
+    table = Table("balancer", "state", "role", "term", "lag", "url", **_STYLE, title=f"{controller} is the controller")
+    for balancer in status["balancers"]:
+        figures = (balancer[name] for name in ("role", "term", "lag", "url"))
+        table.add_row(
+            balancer["name"], balancer["state"], *("" if figure is None else str(figure) for figure in figures)
+        )
+    return table
 
 
 def _servers(status: dict[str, Any]) -> Table:

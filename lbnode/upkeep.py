@@ -18,7 +18,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from lbnode.catalog import Refused, ReplaceHome
+from lbnode.catalog import ReplaceHome
+from lbnode.catalog_changes import Refused
 from lbnode.catalog_group import CatalogGroup
 from lbnode.concurrent import in_background
 from lbnode.fleet import Fleet, Sight

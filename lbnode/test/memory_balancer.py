@@ -22,8 +22,8 @@ from lbnode.catalog import (
     Preparing,
     RecordServer,
     ReplicasJoined,
-    apply,
 )
+from lbnode.catalog_changes import apply
 from lbnode.cluster import ClusterRequests
 from lbnode.growth import plan_add, plan_remove
 from lbnode.hot import DataRequests

@@ -19,9 +19,8 @@ from lbnode.catalog import (
     FoundCluster,
     Preparing,
     RecordServer,
-    Refused,
-    apply,
 )
+from lbnode.catalog_changes import Refused, apply
 from lbnode.resize import PlannedShard
 from lbnode.table import Table
 

@@ -8,7 +8,8 @@ import msgspec
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from lbnode.catalog import AbandonOperation, BeginInit, Catalog, Refused
+from lbnode.catalog import AbandonOperation, BeginInit, Catalog
+from lbnode.catalog_changes import Refused
 from lbnode.catalog_machine import CatalogMachine
 from lbnode.durable_file import replace_file
 from lbnode.resize import PlannedShard

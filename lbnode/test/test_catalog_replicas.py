@@ -16,11 +16,10 @@ from lbnode.catalog import (
     MoveReplica,
     Preparing,
     RecordServer,
-    Refused,
     ReplaceHome,
     ReplicasJoined,
-    apply,
 )
+from lbnode.catalog_changes import Refused, apply
 from lbnode.projection import config_of, layout_of
 from lbnode.table import ShardRecord, Table
 from lbnode.test.test_catalog import ONE, SEEN, applied, begin

@@ -15,11 +15,10 @@ from lbnode.catalog import (
     ForgetReplicas,
     MoveReplica,
     RecordServer,
-    Refused,
     ReplaceHome,
     ReplicasJoined,
-    apply,
 )
+from lbnode.catalog_changes import Refused, apply
 from lbnode.resize import PlannedShard, Resize
 from lbnode.table import Table
 from lbnode.test.test_catalog import applied, begin

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.errors import ApiError
-from lbnode.catalog import Catalog, CommitOperation, FinishOperation, ForgetReplicas, ReplicasJoined, apply
+from lbnode.catalog import Catalog, CommitOperation, FinishOperation, ForgetReplicas, ReplicasJoined
+from lbnode.catalog_changes import apply
 from lbnode.growth import plan_add, plan_remove
 from lbnode.resize import Resize
 from lbnode.table import Table

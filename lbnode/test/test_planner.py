@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.schema import Schema
-from lbnode.catalog import Catalog, Preparing, apply
+from lbnode.catalog import Catalog, Preparing
+from lbnode.catalog_changes import apply
 from lbnode.planner import is_same, place, plan_init
 from lbnode.table import Table
 from lbnode.wire import InitRequest, InitShard

@@ -5,15 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.wire import Endpoint, GroupConfig
-from lbnode.catalog import (
-    BeginResize,
-    Catalog,
-    CommitOperation,
-    FinishOperation,
-    ForgetReplicas,
-    RecordServer,
-    apply,
-)
+from lbnode.catalog import BeginResize, Catalog, CommitOperation, FinishOperation, ForgetReplicas, RecordServer
+from lbnode.catalog_changes import apply
 from lbnode.first_steps import first_steps
 from lbnode.projection import config_of, layout_of
 from lbnode.resize import Resize

@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client.home import Home
 from dbnode.datadir import ServerIdentity, StoredConfig
-from lbnode.catalog import Catalog, ReplaceHome, apply
+from lbnode.catalog import Catalog, ReplaceHome
+from lbnode.catalog_changes import apply
 from lbnode.datadir import DataDirectory, DirectoryUnusable
 from lbnode.projection import config_of, schema_of
 from lbnode.rebuild import homes_below, rebuild

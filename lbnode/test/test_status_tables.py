@@ -10,7 +10,7 @@ from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
 from lbnode.overview import status
-from lbnode.state import ClusterState, ServerState
+from lbnode.state import BalancerState, ClusterState, ServerState
 from lbnode.status_tables import status_tables
 from lbnode.test.test_state import FOLLOWER, LEADER, described
 
@@ -50,6 +50,17 @@ class StatusTablesTests(SynchronousTestCase):
 
         self.assertIn("0 servers, /init in progress", text)
         self.assertIn("0 shards", text)
+
+    def test_balancers(self) -> None:
+        """Several balancers have a line each, and who is the controller stands above them."""
+        balancers = (BalancerState("lb1", "controller", "leader", 3, 0, "http://a:1"), BalancerState("lb2", "away"))
+
+        text = shown(status(ClusterState("c1", 1, controller="lb1", balancers=balancers)))
+
+        self.assertIn("lb1 is the controller", text)
+        lines = [line.split() for line in text.splitlines()]
+        self.assertIn(["lb1", "controller", "leader", "3", "0", "http://a:1"], lines)
+        self.assertIn(["lb2", "away"], lines)
 
     def test_durations(self) -> None:
         """Times are told in their largest unit."""

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from lbnode.catalog import (
-    AdmitBalancer,
-    Catalog,
-    Command,
-    FoundCluster,
-    HoldOffice,
-    Refused,
-    RestoreCatalog,
-    TakeOffice,
-    apply,
-)
+from lbnode.catalog import AdmitBalancer, Catalog, Command, FoundCluster, HoldOffice, RestoreCatalog, TakeOffice
+from lbnode.catalog_changes import Refused, apply
 from lbnode.voters import BalancerRecord, Office, first_voters, founders, next_change
 from raftlog.messages import ConfChangeType, ConfState
 from raftlog.status import GroupStatus
