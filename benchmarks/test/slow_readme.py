@@ -17,7 +17,7 @@ from treq.client import HTTPClient
 from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
 
 from benchmarks.test.test_readme import README
 from lbnode.launchers.processes import running_below
@@ -60,11 +60,11 @@ class SeveralBalancers(TestCase):
             process.send_signal(signal.SIGKILL)
 
     async def ask(self, port: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Return status and body of an answer, (0, None) from nobody."""
+        """Return status and body of an answer, (0, None) if there is none."""
         data = None if body is None else msgspec.json.encode(body)
         try:
             response = await self.http.request(method, f"http://127.0.0.1:{port}{path}", data=data)
-        except ConnectError:
+        except (ConnectError, ResponseFailed, ResponseNeverReceived):
             return 0, None
         return response.code, msgspec.json.decode(await response.content())
 
