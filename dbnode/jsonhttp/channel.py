@@ -112,8 +112,14 @@ class JsonChannel(HTTPChannel):
 
     def rawDataReceived(self, data: bytes) -> None:
         """Take a piece of a body, or drop it after a refusal; that of an upload may still wait to be answered."""
-        if self._refused_at is None and not (self.upload is not None and self.upload.is_cut):
+        if self._refused_at is not None:
+            return
+        if self.upload is None:
             super().rawDataReceived(data)
+        elif not self.upload.is_cut:
+            self._began = self.site.reactor.seconds()
+            super().rawDataReceived(data)
+            self._deliver()
 
     def allContentReceived(self) -> None:
         """Serve the request, unless it was refused while it came in."""
@@ -161,10 +167,6 @@ class JsonChannel(HTTPChannel):
         """Return method and target of the request whose headers are there and whose body is not."""
         return self._command, self._path.partition(b"?")[0]
 
-    def still_coming(self) -> None:
-        """Note that an upload goes on: its time starts anew."""
-        self._began = self.site.reactor.seconds()
-
     def hold(self) -> None:
         """Read no further for a while: what came was not taken yet."""
         self._networkProducer.pauseProducing()
@@ -172,7 +174,7 @@ class JsonChannel(HTTPChannel):
     def let_go(self) -> None:
         """Read on."""
         if self.upload is not None:  # else all of it is there
-            self.still_coming()
+            self._began = self.site.reactor.seconds()
         self._networkProducer.resumeProducing()
 
     def refuse(self, error: ApiError) -> None:
@@ -235,6 +237,13 @@ class JsonChannel(HTTPChannel):
             self.refuse(ApiError("request_timeout", text, status=408))
         elif self._began is None and not self._handlingRequest and now - self._idle_since > limits.idle_seconds:
             self.loseConnection()
+
+    def _deliver(self) -> None:
+        """Hand on what came of an upload, unless that was its end."""
+        if self.upload is not None:
+            self.upload.deliver()
+            if self._refused_at is None:
+                self.site.receiving.hold(self, self.upload.untaken_bytes)
 
     def _tcp(self) -> ITCPTransport:
         return ITCPTransport(self.transport)

@@ -121,9 +121,7 @@ class JsonRequest(Request):
     def handleContentChunk(self, data: bytes) -> None:
         """Hand a piece of the body on, or keep it, or refuse it once it has grown too long."""
         if self._upload is not None:
-            self.channel.still_coming()
             self._upload.received(data)
-            self.channel.site.receiving.hold(self.channel, self._upload.untaken_bytes)
             return
         assert self.content is not None
         if self.content.tell() + len(data) > self.channel.site.limits.body_bytes_max:

@@ -5,7 +5,6 @@ Bodies of lines (NDJSON) can be taken so, since each line stands for itself; the
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
@@ -24,15 +23,16 @@ class ClientGone(Exception):
 
 
 class Upload(AsyncIterator[bytes]):
-    """The pieces of one body, in order. Iterating raises what `cut` was given where the body was cut short.
+    """The bytes of one body, in order. Iterating raises what `cut` was given where the body was cut short.
 
-    `pause` asks for the client to be read no further, `resume` for going on; both are called in turns.
+    What is there is taken as one piece, since a client may send each line in a chunk of its own. `pause` asks for the
+    client to be read no further, `resume` for going on; both are called in turns.
     """
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._pause = pause
         self._resume = resume
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
         #: What waits to be taken.
         self.untaken_bytes = 0
         self._paused = False
@@ -41,15 +41,19 @@ class Upload(AsyncIterator[bytes]):
         self.ended = False
 
     def received(self, piece: bytes) -> None:
-        """Add a piece; what comes after a cut is dropped."""
+        """Add a piece, for nobody yet (see `deliver`); what comes after a cut is dropped."""
         if self._cut is not None:
             return
         self._pieces.append(piece)
         self.untaken_bytes += len(piece)
-        self._notify()
         if self.untaken_bytes > UNTAKEN_BYTES_MAX and not self._paused:
             self._paused = True
             self._pause()
+
+    def deliver(self) -> None:
+        """Let whoever waits have what came; to be called once after all that came together."""
+        if self._pieces:
+            self._notify()
 
     def end(self) -> None:
         """Take note that the body is complete."""
@@ -75,7 +79,7 @@ class Upload(AsyncIterator[bytes]):
         return self._waiting is not None
 
     async def __anext__(self) -> bytes:
-        """Return the next piece, once it is there."""
+        """Return all that is there, once there is something."""
         while not self._pieces:
             if self._cut is not None:
                 raise self._cut
@@ -83,9 +87,10 @@ class Upload(AsyncIterator[bytes]):
                 raise StopAsyncIteration
             self._waiting = Deferred()
             await self._waiting
-        piece = self._pieces.popleft()
-        self.untaken_bytes -= len(piece)
-        if self._paused and self.untaken_bytes <= UNTAKEN_BYTES_MAX // 2:
+        piece = b"".join(self._pieces)
+        self._pieces.clear()
+        self.untaken_bytes = 0
+        if self._paused:
             self._paused = False
             self._resume()
         return piece

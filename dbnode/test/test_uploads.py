@@ -26,6 +26,7 @@ class Counting:
 
     def __init__(self) -> None:
         self.taken = 0
+        self.pieces = 0
         self.held: Deferred[None] | None = None
         self.failed: Exception | None = None
 
@@ -34,6 +35,7 @@ class Counting:
         try:
             async for piece in pieces:
                 self.taken += len(piece)
+                self.pieces += 1
                 if b"!" in piece:
                     raise ApiError("wrong", "no exclamation marks", applied="partial")
                 if self.held is not None:
@@ -93,6 +95,14 @@ class LeanTests(SynchronousTestCase):
 
             self.assertEqual(self.reply().json, {"taken": 5})
 
+    def test_many_small_chunks(self) -> None:
+        """Chunks that come together are one piece for the endpoint."""
+        self.feed(CHUNKED)
+        self.feed(b"3\r\nabc\r\n" * 100)
+        self.feed(b"3\r\nabc\r\n" * 100 + b"0\r\n\r\n")
+
+        self.assertEqual((self.reply().json, self.endpoint.pieces), ({"taken": 600}, 2))
+
     def test_requests_before_and_behind(self) -> None:
         """Other requests may come before an upload and wait behind it, on the same connection."""
         other = b"GET /absent HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -148,7 +158,8 @@ class LeanTests(SynchronousTestCase):
 
     def test_bad_chunk(self) -> None:
         """What cannot be read ends the upload as any other failure."""
-        self.feed(CHUNKED + b"1\r\nx\r\nnonsense\r\n")
+        self.feed(CHUNKED + b"1\r\nx\r\n")
+        self.feed(b"1\r\nx\r\nnonsense\r\n")
 
         self.assertEqual((self.reply().code, self.endpoint.taken), ("bad_request", 1))
 
