@@ -8,6 +8,7 @@ there is, else after a while with what there is. Each question so tells how far 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated
 
 import msgspec
 from twisted.internet.defer import Deferred, TimeoutError
@@ -40,7 +41,7 @@ class CatalogQuestion(msgspec.Struct, frozen=True):
 
     follower: str
     after: int
-    wait_seconds: float
+    wait_seconds: Annotated[float, msgspec.Meta(ge=0)]
     pid: int = 0
 
 

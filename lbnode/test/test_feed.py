@@ -172,5 +172,6 @@ class EndpointTests(FeedCase):
 
     def test_what_is_no_question(self) -> None:
         """A body of another kind is refused."""
-        for body in (b"", b"[]", b'{"after":1}', b"\xff"):
+        backwards = b'{"follower":"a","after":5,"wait_seconds":-1}'
+        for body in (b"", b"[]", b'{"after":1}', b"\xff", backwards):
             self.assertEqual(self.failureResultOf(self.post(body), ApiError).value.code, "bad_json")
