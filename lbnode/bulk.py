@@ -3,7 +3,9 @@
 Rows are gathered by shard; whenever enough of a shard's are there they go on their way as one change, which is atomic
 as in any other /write. What is on its way is bounded: beyond that the client is read no further. After the first
 failure nothing more is begun, what is on its way is waited for, and the answer says how much is stored. Sending the
-same lines again with `On-Conflict: ignore` stores the rest.
+same lines again with `On-Conflict: ignore` stores the rest. Several changes of one shard are on their way at once, and
+over a change of its leader they may be applied in another order: of an id that stands twice in one body with
+`On-Conflict: replace` either row may remain.
 """
 
 from __future__ import annotations
