@@ -39,8 +39,13 @@ class ResizingTestCase(HealingTestCase):
 
         pass_time(self.clock, until=is_done, seconds_max=60)
         self.assertTrue(is_done(), (note, self.launcher.homes, self.held(balancer)))
-        counts = {replica.row_count for shard in self.state(balancer).shards[:2] for replica in shard.replicas}
-        self.assertEqual(counts, {10}, note)
+        # A follower hears with the next tick what is committed.
+        pass_time(self.clock, until=lambda: self.counts(balancer) == {10}, seconds_max=0.2)
+        self.assertEqual(self.counts(balancer), {10}, note)
+
+    def counts(self, balancer: Balancer) -> set[int | None]:
+        """Return how many rows the replicas of the first two shards have."""
+        return {replica.row_count for shard in self.state(balancer).shards[:2] for replica in shard.replicas}
 
     def members_are_right(self, balancer: Balancer) -> bool:
         """Tell whether the groups' configurations are those that the catalog wants, at every replica."""
