@@ -21,6 +21,14 @@ def _read_before_own_commit(raft: Raft, message: Message) -> None:
     leader._send_heartbeats(raft, message.context)
 
 
+def _asker_suffices_in_any_term(raft: Raft, message: Message) -> bool:
+    return message.from_ != raft.id and raft.tracker.has_quorum({raft.id, message.from_})
+
+
+def _any_asker_suffices(raft: Raft, message: Message) -> bool:
+    return message.term == raft.term and message.from_ != raft.id
+
+
 def _start_with_known_context(self: ReadRounds, now_seconds: float) -> bool:
     if self._context or not self._ready_to_start:
         return False
@@ -53,6 +61,18 @@ MUTANTS = (
         "read before a commit of the own term",
         "RAFT_RULES 25: ReadIndex waits for a commit of its own term",
         [(leader, "_STEP", {**leader._STEP, MessageType.READ_INDEX: _read_before_own_commit})],
+    ),
+    Mutant(
+        "count who asked in another term",
+        "thesis §6.4: the quorum is one of the own term",
+        [(leader, "_asker_suffices", _asker_suffices_in_any_term)],
+        "raftlog.test.test_read_index.ReadIndexTests.test_question_that_was_passed_on_confirms_nothing",
+    ),
+    Mutant(
+        "count who asks for a quorum",
+        "thesis §6.4: a quorum confirms that we lead",
+        [(leader, "_asker_suffices", _any_asker_suffices)],
+        "raftlog.test.test_read_index.ReadIndexTests.test_follower_of_five_is_not",
     ),
     Mutant(
         "reuse a read context",
