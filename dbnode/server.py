@@ -31,10 +31,15 @@ from dbnode.wire import Reply
 from raftlog.link import Lane, PeerLinks, Receive
 from raftlog.link.options import LinkCounters
 from raftlog.node import Node
+from raftlog.options import Times
 from raftlog.wal import RecoveredGroup, Stats, WriteAheadLog
 
 #: How long a stopping server tries to give its leaderships away; an election would take about as long.
 _HAND_OVER_SECONDS = 1.0
+
+
+#: As by default. Nobody looks at a follower's rows but its readers, for whom it hurries.
+TIMES = Times(gathering_ticks=4)
 
 
 class ServerLinks(PeerLinks, Protocol):
@@ -83,7 +88,7 @@ class DatabaseServer:
             clock, identity.name, self.links, self._receive, lambda replies: self.requests.received(replies)
         )
         self.requests = Requests(clock, loopback)
-        self.node = Node(clock, wal, recovered, loopback, rng, fatal=fatal)
+        self.node = Node(clock, wal, recovered, loopback, rng, fatal=fatal, times=TIMES)
         self.serving = Serving(self.node, clock, Relay(self.requests))
         self.host = Host(identity, self.node, self.serving, self.links, stores, config_file, tombstones, in_thread)
         self.direct = Direct(

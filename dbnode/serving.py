@@ -216,7 +216,9 @@ class Serving:
             self._refuse_all(path, together, NO_REPLICA, f"no replica of group {group_id} here")
             return
         at_once = [item for item in together if item.consistency != LINEARIZABLE and replica.caught_up]
-        self._answer(path, replica, at_once)
+        if at_once:
+            self._node.apply_now(group_id)
+            self._answer(path, replica, at_once)
         waiting = [item for item in together if item.consistency == LINEARIZABLE] if at_once else together
         if waiting:
             timeout_seconds = max(item.timeout_ms for item in waiting) / 1000

@@ -13,7 +13,6 @@ the write-ahead log and messages for other servers are put into the Turn that th
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -21,6 +20,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from raftlog.applying import ApplyQueue
 from raftlog.confchange import ConfChangeError
 from raftlog.errors import (
     GroupError,
@@ -120,7 +120,7 @@ class Group:
     `wake` asks the Node for a turn soon; `fatal` ends the process; `role_changed` hears of each change of role or
     leader; `write` puts a record into the write-ahead log that nothing waits for. Beyond `log_bytes_max` the log is
     compacted to half of that: a follower further behind gets a snapshot (RAFT_RULES 17). While one is on its way the
-    log may be as long as `held_bytes_max`.
+    log may be as long as `held_bytes_max`. A follower gathers what it applies for `gathering_ticks`.
     """
 
     def __init__(
@@ -138,6 +138,7 @@ class Group:
         write: Callable[[Record], None],
         log_bytes_max: int,
         held_bytes_max: int,
+        gathering_ticks: int,
     ) -> None:
         self.group_id = group_id
         self.replica_id = config.replica_id
@@ -150,7 +151,7 @@ class Group:
         self._fatal = fatal
         self._role_changed = role_changed
         self._waiters: dict[int, tuple[int, Deferred[Any]]] = {}
-        self._to_apply: deque[Message] = deque()
+        self._to_apply = ApplyQueue(gathering_ticks)
         self._applying = False
         self._when_idle: Deferred[None] | None = None
         self._write = write
@@ -261,6 +262,8 @@ class Group:
         if self._news:
             self._tell_news = True
             self._wake(self)
+        if self._to_apply.tick():
+            self._wake(self)
         if self.reads:
             self.reads.sweep(now_seconds, round_seconds_max)
             self._quiet_ticks = 0
@@ -334,6 +337,7 @@ class Group:
             turn.messages.extend((self, message) for message in self._news.all())
         if self.leader_id:
             self.reads.start(now_seconds)
+        self._apply_next()
         for _ in range(READIES_PER_TURN):
             if not self.raw.has_ready():
                 return
@@ -355,7 +359,7 @@ class Group:
             if message.to == APPEND_THREAD:
                 append = message
             elif message.to == APPLY_THREAD:
-                self._to_apply.append(message)
+                self._to_apply.put(message)
             elif message.type is MessageType.VOTE:
                 held.append(message)
             else:
@@ -416,6 +420,7 @@ class Group:
     def idle(self) -> Deferred[None]:
         """Return a Deferred that fires when the state machine has nothing to do. One caller at a time."""
         idle: Deferred[None] = Deferred()
+        self.apply_now()
         if self._applying:
             self._when_idle = idle
         else:
@@ -424,24 +429,34 @@ class Group:
 
     # ---- applying ---------------------------------------------------------------------------------------------
 
+    def apply_now(self) -> None:
+        """Begin to apply what is committed and durable here: somebody is about to look at the state machine."""
+        if self._to_apply:
+            self._to_apply.hurry()
+            self._apply_next()
+            self._wake(self)
+
+    def _may_gather(self) -> bool:
+        return not (self._to_apply.due or self.is_leader or self.reads.wait_for_apply)
+
     def _apply_next(self) -> None:
-        while self._to_apply and not self._applying and not self._stopped:
-            message = self._to_apply.popleft()
+        while self._to_apply and not self._applying and not self._stopped and not self._may_gather():
+            messages, entries = self._to_apply.take()
             try:
-                results = self.machine.apply(message.entries)
+                results = self.machine.apply(entries)
             except Exception:  # noqa: BLE001 - whatever it is, this replica can't go on
                 self._fatal(Failure())
                 return
             if isinstance(results, Deferred):
                 self._applying = True
                 # Nobody waits for the chain: what goes wrong in it ends the process.
-                _ = results.addCallback(self._applied_later, message).addErrback(self._machine_failed)
+                _ = results.addCallback(self._applied_later, messages, entries).addErrback(self._machine_failed)
             else:
-                self._applied(message, results)
+                self._applied(messages, entries, results)
 
-    def _applied_later(self, results: Sequence[Any], message: Message) -> None:
+    def _applied_later(self, results: Sequence[Any], messages: list[Message], entries: list[Entry]) -> None:
         self._applying = False
-        self._applied(message, results)
+        self._applied(messages, entries, results)
         self._apply_next()
         if not self._applying and self._when_idle is not None:
             idle, self._when_idle = self._when_idle, None
@@ -454,18 +469,20 @@ class Group:
         if not self._stopped:
             self._fatal(failure)
 
-    def _applied(self, message: Message, results: Sequence[Any]) -> None:
-        for entry in message.entries:
+    def _applied(self, messages: list[Message], entries: list[Entry], results: Sequence[Any]) -> None:
+        for entry in entries:
             if entry.type is not EntryType.NORMAL:
                 self._apply_conf_change(entry)
-        for response in message.responses:
-            self.raw.step(response)
+        for message in messages:
+            for response in message.responses:
+                self.raw.step(response)
         waiters = self._waiters
-        for entry, result in zip(message.entries, results, strict=True):
-            waiter = waiters.pop(entry.index, None)
-            if waiter is not None:
-                _settle(waiter, entry.term, result)
-        self.reads.applied(message.entries[-1].index)
+        if waiters:
+            for entry, result in zip(entries, results, strict=True):
+                waiter = waiters.pop(entry.index, None)
+                if waiter is not None:
+                    _settle(waiter, entry.term, result)
+        self.reads.applied(entries[-1].index)
         if self.log.size_bytes > self._log_bytes_max:
             self.compact(self._log_bytes_max // 2)
 

@@ -239,6 +239,7 @@ class Node(Service):
             write=self._write,
             log_bytes_max=self._limits.log_bytes_max,
             held_bytes_max=self._limits.held_bytes_max,
+            gathering_ticks=self.times.gathering_ticks,
         )
         self._groups[group_id] = group
         self._sleep.add(group)
@@ -338,6 +339,12 @@ class Node(Service):
         if group is None:
             return fail(UnknownGroup(f"no replica of group {group_id} here"))
         return group.read_index(self._clock.seconds() + timeout_seconds)
+
+    def apply_now(self, group_id: int) -> None:
+        """Let a replica apply what it gathers: somebody is about to read what it has, however old."""
+        group = self._groups.get(group_id)
+        if group is not None:
+            group.apply_now()
 
     def campaign(self, group_id: int) -> None:
         """Start an election at once instead of after a timeout (a new group's first leader)."""

@@ -73,6 +73,11 @@ class ReadRounds:
         """Return how many reads wait."""
         return len(self._ready_to_start) + len(self._round) + sum(len(readers) for _, readers in self._applying)
 
+    @property
+    def wait_for_apply(self) -> bool:
+        """Whether a read is confirmed and waits for its index to be applied."""
+        return bool(self._applying)
+
     def wait(self, deadline_seconds: float) -> Deferred[None]:
         """Return a Deferred that fires once the local state is at least as new as everything acknowledged by now.
 

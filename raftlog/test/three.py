@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from raftlog.link import Lane
 from raftlog.messages import ConfState, Entry, RaftItem
 from raftlog.node import Node
-from raftlog.options import Limits
+from raftlog.options import Limits, Times
 from raftlog.status import RoleChange
 from raftlog.wal import MemoryWal, RecoveredGroup
 
@@ -148,8 +148,11 @@ class Door:
 class Three:
     """Three servers A, B, C with replicas 1, 2, 3 of one group."""
 
-    def __init__(self, machines: dict[str, Journal] | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, machines: dict[str, Journal] | None = None, limits: Limits | None = None, times: Times | None = None
+    ) -> None:
         self.limits = limits
+        self.times = times
         self.clock = Clock()
         self.network = Network(self.clock)
         self.machines = machines or {name: Journal() for name in "ABC"}
@@ -173,6 +176,7 @@ class Three:
             fatal=self.failures.append,
             observe=self.changes.append,
             limits=self.limits,
+            times=self.times,
         )
         self.network.nodes[name] = node
         node.startService()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from msgspec.structs import replace
 from twisted.python.failure import Failure
 
 from raftlog.errors import LostData
@@ -21,6 +22,8 @@ from raftlog.wal import Options, WalError, open_on
 
 #: As by default, but with half as many ticks in a second.
 TIMES = Times(tick_seconds=0.05, heartbeat_ticks=2, election_ticks=6)
+#: A follower gathers for so long what it applies, one of these.
+GATHERING_TICKS = (0, 1, 5)
 #: Small, so that compaction, snapshots and full windows happen all the time.
 LIMITS = Limits(
     message_bytes_max=300, inflight_messages_max=4, log_bytes_max=1500, held_bytes_max=4000, uncommitted_bytes_max=4000
@@ -113,7 +116,7 @@ class SimulatedServer:
             random.Random(self._rng.getrandbits(64)),
             fatal=lambda failure: self._fatal(process, _cause(failure)),
             observe=lambda change: self._world.role_changed(self.name, change),
-            times=TIMES,
+            times=replace(TIMES, gathering_ticks=self._rng.choice(GATHERING_TICKS)),
             limits=LIMITS,
         )
         self.node.startService()
