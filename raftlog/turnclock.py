@@ -14,6 +14,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from raftlog.leanpoll import poll_leanly
+
 #: Calls made within a turn by calls made within it, and by those: what the longest chain of parts needs. Whatever goes
 #: on beyond that gives way to sockets and timers first.
 _GENERATIONS = 3
@@ -34,6 +36,7 @@ class TurnClock:
         self._due: list[DelayedCall] = []
         self._scheduled = False
         self.seconds: Callable[[], float] = reactor.seconds
+        self._reactor_ends_turns = poll_leanly(reactor, lambda: self._scheduled, self._run)
 
     def callLater(  # noqa: N802 - Twisted's own name
         self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object
@@ -44,13 +47,17 @@ class TurnClock:
         call = DelayedCall(self.seconds(), callable, args, kwargs, _ignore, _ignore, self.seconds)
         self._due.append(call)
         if not self._scheduled:
-            self._scheduled = True
-            self._reactor.callLater(0, self._run)
+            self._schedule()
         return call
 
     def getDelayedCalls(self) -> list[Any]:  # noqa: N802 - Twisted's own name
         """Return all calls to come (IReactorTime)."""
         return [*self._reactor.getDelayedCalls(), *(call for call in self._due if call.active())]
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        if not self._reactor_ends_turns:
+            self._reactor.callLater(0, self._run)
 
     def _run(self) -> None:
         for _ in range(_GENERATIONS):
@@ -61,7 +68,7 @@ class TurnClock:
             if not self._due:
                 self._scheduled = False
                 return
-        self._reactor.callLater(0, self._run)
+        self._schedule()
 
     def _make(self, call: DelayedCall) -> None:
         if call.delayed_time:
