@@ -41,8 +41,9 @@ class Directory(Protocol):
         """Forget a server."""
 
 
-#: Reads that come in one turn of the reactor for one shard ask the same replica, which then has them in one frame and
-#: answers them after one round of ReadIndex; but no more than so many, so that a crowd is spread.
+#: Reads of one shard that come within so short a time ask the same replica, which then has more of them in a frame and
+#: answers more of them after a round of ReadIndex; but no more than so many, so that a crowd is spread.
+TOGETHER_SECONDS = 0.003
 READS_TOGETHER_MAX = 32
 
 
@@ -91,7 +92,7 @@ class Router(Service):
         #: How often another replica of each shard was chosen, and how many reads may yet follow the last choice.
         self._read_count = 0
         self._together = 0
-        self._turn_ends = False
+        self._parting = False
         #: Reads that wait for an answer.
         self.reads_waiting = 0
 
@@ -134,9 +135,9 @@ class Router(Service):
         if not self._together:
             self._read_count += 1
             self._together = READS_TOGETHER_MAX
-            if not self._turn_ends:
-                self._turn_ends = True
-                self._clock.callLater(0, self._end_turn)
+            if not self._parting:
+                self._parting = True
+                self._clock.callLater(TOGETHER_SECONDS, self._part)
         self._together -= 1
         servers = self._suspects.order(route.ring.order(self._read_count))
         deadline_seconds = self.options.deadline_seconds
@@ -190,8 +191,8 @@ class Router(Service):
         route = self._by_group.get(group_id)
         return () if route is None else self._suspects.order(route.ring.order(self._read_count))
 
-    def _end_turn(self) -> None:
-        self._turn_ends = False
+    def _part(self) -> None:
+        self._parting = False
         self._together = 0
 
     def stopService(self) -> None:

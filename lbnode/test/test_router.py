@@ -14,7 +14,7 @@ from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
 from dbnode.errors import ApiError
 from dbnode.wire import LINEARIZABLE, Delete, NotFound, Propose, Read, Rows, Stored, Write
 from lbnode.layout import Layout, ShardLayout
-from lbnode.router import Router, RouterOptions
+from lbnode.router import TOGETHER_SECONDS, Router, RouterOptions
 from lbnode.test.shards import STUDENTS, MemoryDirectory, MemoryShards, layout, router_over
 
 SERVERS = {"Server0", "Server1", "Server2"}
@@ -44,11 +44,11 @@ class RouterCase(SynchronousTestCase):
         return self.router.read(route, key, key, 0, consistency)
 
     def begin_reads(self, count: int) -> list[Deferred[Rows]]:
-        """Begin so many reads of one shard, each in a turn of its own."""
+        """Begin so many reads of one shard, each in a moment of its own."""
         pages = []
         for _ in range(count):
             pages.append(self.read(7))
-            self.clock.advance(0)
+            self.clock.advance(TOGETHER_SECONDS)
         return pages
 
     def pass_time(self, seconds: float) -> None:
@@ -70,8 +70,8 @@ class Reads(RouterCase):
         self.assertEqual(counts.keys(), SERVERS)
         self.assertLess(max(counts.values()), 120)
 
-    def test_reads_of_one_turn_travel_together(self) -> None:
-        """What comes for a shard in one turn asks one replica; a crowd is spread all the same."""
+    def test_reads_of_a_moment_travel_together(self) -> None:
+        """What comes for a shard within a few milliseconds asks one replica; a crowd is spread all the same."""
         few = [self.read(7) for _ in range(5)]
         self.assertEqual(len(set(self.asked(Read))), 1)
 
