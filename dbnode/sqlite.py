@@ -42,7 +42,8 @@ ROWS_INLINE_MAX = 2048
 CHANGES_INLINE_MAX = 2048
 #: The same for the bytes of these rows, as MessagePack, and of those that they may replace, by the table's average.
 CHANGES_INLINE_BYTES_MAX = 512 << 10
-#: The WAL is carried over into the database when it is this long.
+#: The WAL is carried over into the database when it is longer, and begins anew in the same file: to write over what has
+#: blocks on the disk and pages in memory already costs less than to make a file grow.
 WAL_BYTES_MAX = 16 << 20
 #: An average over fewer rows than this would tell more of the rest of the file.
 ROWS_MEASURED_MIN = 1024
@@ -74,8 +75,8 @@ class SqliteStore:
         self._row_bytes = 0
         self._wal_bytes_next = WAL_BYTES_MAX
         self._checkpointing = False
-        #: The WAL is about to be emptied, for which there must be no writer: commits queue behind it in the thread.
-        self._emptying = False
+        #: The WAL is about to begin anew, for which there must be no writer: commits queue behind it in the thread.
+        self._finishing = False
         self._destroyed = False
         #: Set for good: nothing may build on a disk of unknown content.
         self._failed: DiskFailedError | None = None
@@ -85,7 +86,7 @@ class SqliteStore:
         try:
             for left in self._imports():
                 left.unlink(missing_ok=True)
-            self._connection = connect(self._path)
+            self._connection = connect(self._path, WAL_BYTES_MAX)
             self._statements.prepare(self._connection, self._path, "WAL")
             image = self._statements.image(self._connection)
             self._position = image.position
@@ -109,7 +110,7 @@ class SqliteStore:
         """Make the changes, on the spot if they are few."""
         if self._failed is not None:
             raise self._failed
-        if self._emptying or self._is_long(changes):
+        if self._finishing or self._is_long(changes):
             later = self._in_thread(lambda connection: self._statements.commit(connection, changes))
             return later.addCallback(lambda _: self._committed(changes, look=True))
         try:
@@ -166,7 +167,7 @@ class SqliteStore:
         self._opened()
         try:
             if self._thread_connection is None:
-                self._thread_connection = connect(self._path)
+                self._thread_connection = connect(self._path, WAL_BYTES_MAX)
             return work(self._thread_connection)
         except (sqlite3.Error, OSError) as error:
             failed = explained(error, self._path)
@@ -181,7 +182,7 @@ class SqliteStore:
             self._commits_to_look = COMMITS_PER_LOOK
             if self._connection is not None:
                 self._measure_rows(self._connection)
-            if os.stat(self._wal_path).st_size >= self._wal_bytes_next and not self._checkpointing:
+            if os.stat(self._wal_path).st_size > self._wal_bytes_next and not self._checkpointing:
                 in_background(Deferred.fromCoroutine(self._checkpoint()), "a checkpoint")
 
     def _measure_rows(self, connection: sqlite3.Connection) -> None:
@@ -198,20 +199,20 @@ class SqliteStore:
     # ---- the WAL ----------------------------------------------------------------------------------------------
 
     async def _checkpoint(self) -> None:
-        """Carry the WAL over while commits go on, then hold them for the short rest and empty it.
+        """Carry the WAL over while commits go on, then hold them for the short rest, so that the next begins it anew.
 
         Without the second step a busy writer would always be ahead, and the WAL would grow without end.
         """
         self._checkpointing = True
-        emptied = False
+        begins_anew = False
         try:
             await self._in_thread(lambda connection: _run_checkpoint(connection, "PASSIVE"))
-            self._emptying = True
-            emptied = await self._in_thread(lambda connection: _run_checkpoint(connection, "TRUNCATE"))
+            self._finishing = True
+            begins_anew = await self._in_thread(lambda connection: _run_checkpoint(connection, "RESTART"))
         finally:
-            self._checkpointing = self._emptying = False
+            self._checkpointing = self._finishing = False
             # A long export keeps the WAL; look again when it has grown by as much.
-            self._wal_bytes_next = WAL_BYTES_MAX if emptied else self._wal_bytes_next + WAL_BYTES_MAX
+            self._wal_bytes_next = WAL_BYTES_MAX if begins_anew else self._wal_bytes_next + WAL_BYTES_MAX
 
     def _sync_wal(self) -> None:
         if self._wal_path.exists():

@@ -20,7 +20,7 @@ from dbnode.store import RunInThread, StoreError
 
 
 class SqliteExport:
-    """An Export from a read transaction, which lasts until `close`; so long the write-ahead log cannot be emptied."""
+    """An Export from a read transaction, which lasts until `close`; so long the write-ahead log cannot begin anew."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ APPLICATION_ID = 0x53484C42
 #: Kept as user_version. A release reads its own format; it refuses a newer one.
 FORMAT = 1
 #: How long a connection waits for another's lock: for a foreign program's, since a store's own never meet, or, while
-#: commits are held, for a copy's to let the write-ahead log be emptied, which can as well be done later.
+#: commits are held, for a copy's to let the write-ahead log begin anew, which can as well be done later.
 LOCK_TIMEOUT_SECONDS = 0.05
 #: Expired idempotency keys removed per new one; more than 1, so that removal keeps up.
 EXPIRED_PER_KEY = 4
@@ -53,13 +53,17 @@ _decode_results = msgspec.msgpack.Decoder(Results).decode
 _decode_record = msgspec.msgpack.Decoder(KeyRecord).decode
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection that any one thread at a time may use; transactions are begun by hand."""
+def connect(path: Path, wal_bytes_kept: int = 0) -> sqlite3.Connection:
+    """Return a connection that any one thread at a time may use; transactions are begun by hand.
+
+    When the write-ahead log begins anew `wal_bytes_kept` of its file stay, to be written over.
+    """
     connection = sqlite3.connect(
         path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
     )
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {wal_bytes_kept}")
     return connection
 
 
