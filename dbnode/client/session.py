@@ -1,7 +1,8 @@
 """Exactly-once changes of one shard: operations become batches, batches become entries of the shard's log.
 
-Operations submitted in one reactor turn travel in one batch; at most a few batches are in flight, and what is
-submitted meanwhile waits and makes the next batch larger: the busier, the better it coalesces. A batch is retried
+Operations submitted in one reactor turn travel in one batch. What is submitted while it is in flight waits and makes
+the next batch larger, unless it is enough for a batch worth sending already: the busier, the better it coalesces. Those
+who got an answer tend to ask again, so the next batch also waits a moment for them. A batch is retried
 under the same sequence until it is answered, so it is applied once (thesis §6.3). The session is opened when first
 needed and again, under a new name, when the shard has forgotten it.
 
@@ -38,18 +39,23 @@ from dbnode.wire import (
 
 #: An attempt that is under way at the deadline is waited for so long: its answer may make the outcome certain.
 _GRACE_SECONDS = 0.1
+#: So long a batch waits for those who have just got their answers.
+RETURN_SECONDS = 0.001
 
 
 class SessionOptions(msgspec.Struct, frozen=True):
     """Bounds of one shard's pipeline. Operations beyond the queue fail at once as overloaded.
 
-    An operation of more than `operation_bytes_max` fails at once as too large.
+    An operation of more than `operation_bytes_max` fails at once as too large. Another batch is sent beside one in
+    flight only if it has at least `pipelined_operations_min` operations or `pipelined_bytes_min` bytes.
     """
 
     operation_bytes_max: int = OPERATION_BYTES_MAX
     batch_operations_max: int = 512
     batch_bytes_max: int = 1 << 20
     batches_in_flight_max: int = 4
+    pipelined_operations_min: int = 128
+    pipelined_bytes_min: int = 256 << 10
     queue_operations_max: int = 20_000
     queue_bytes_max: int = 64 << 20
 
@@ -118,6 +124,8 @@ class ShardSession:
         self._finished: set[int] = set()
         self._stopped = False
         self._flush_call: IDelayedCall | None = None
+        #: How many operations the next batch waits for, 0 if for none.
+        self._returning = 0
         self._sweep_call: IDelayedCall | None = None
 
     @property
@@ -152,7 +160,12 @@ class ShardSession:
             return fail(NotApplied(OVERLOADED, "too many changes wait for this shard already"))
         self._queue.append(queued)
         self._queue_bytes += size
-        if self._flush_call is None and len(self._in_flight) < options.batches_in_flight_max:
+        if self._flush_call is None:
+            if self._may_send():
+                self._flush_call = self._clock.callLater(0, self._flush_turn)
+        elif 0 < self._returning <= len(self._queue):
+            self._flush_call.cancel()
+            self._returning = 0
             self._flush_call = self._clock.callLater(0, self._flush_turn)
         if self._sweep_call is None:
             self._sweep_call = self._clock.callLater(SWEEP_SECONDS, self._sweep)
@@ -176,9 +189,29 @@ class ShardSession:
 
     # ---- batches ------------------------------------------------------------------------------------------------
 
+    def _may_send(self) -> bool:
+        """Return whether a batch may go now: nothing is in flight, or it is worth being sent beside what is."""
+        if not self._in_flight:
+            return True
+        options = self._options
+        return len(self._in_flight) < options.batches_in_flight_max and (
+            len(self._queue) >= min(options.pipelined_operations_min, options.batch_operations_max)
+            or self._queue_bytes >= min(options.pipelined_bytes_min, options.batch_bytes_max)
+        )
+
     def _flush_turn(self) -> None:
         self._flush_call = None
+        self._returning = 0
         self._flush()
+
+    def _flush_after(self, answered: int) -> None:
+        """Send the next batch once as many have come as have just been answered, or after a moment."""
+        returning = len(self._queue) + answered
+        if self._in_flight or returning < 2 or returning >= self._options.pipelined_operations_min:
+            self._flush()
+        elif self._flush_call is None:
+            self._returning = returning
+            self._flush_call = self._clock.callLater(RETURN_SECONDS, self._flush_turn)
 
     def _flush(self) -> None:
         if not self._queue:
@@ -186,7 +219,7 @@ class ShardSession:
         if not self._session:
             self._open()
             return
-        while self._queue and len(self._in_flight) < self._options.batches_in_flight_max:
+        while self._queue and self._may_send():
             self._send(self._take())
 
     def _take(self) -> list[_Queued]:
@@ -219,7 +252,7 @@ class ShardSession:
         for queued, result in zip(batch.operations, applied.results, strict=True):
             if not queued.outcome.called:
                 queued.outcome.callback(result)
-        self._flush()
+        self._flush_after(len(batch.operations))
 
     def _failed(self, failure: Failure, batch: _Batch) -> None:
         error = failure.value

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
 from dbnode.client.proposals import RESENT_BYTES_MAX
+from dbnode.client.session import RETURN_SECONDS
 from dbnode.test.client_rig import GROUP, ClientRig, delete
 from dbnode.wire import (
     BODY_BYTES_LIMIT,
@@ -66,22 +67,70 @@ class BatchTests(SynchronousTestCase):
 
         self.assertEqual([self.successResultOf(outcome) for outcome in outcomes], [Done(), NotFound()])
 
-    def test_waiting_operations_coalesce_behind_full_pipeline(self) -> None:
-        """With as many batches in flight as allowed, what comes meanwhile makes the next batch larger."""
+    def test_waiting_operations_coalesce_behind_what_is_in_flight(self) -> None:
+        """What comes while a batch is in flight makes the next one larger."""
         self.leader.open_only()
-        session = self.rig.session(SessionOptions(batches_in_flight_max=2))
+        session = self.rig.session()
         outcomes = []
         for key in range(5):
             outcomes.append(session.submit(delete(key), 10))
             self.rig.settle()
-        self.assertEqual([len(batch.operations) for batch in self.leader.batches], [1, 1])
+        self.assertEqual(self.sizes(), [1])
 
         self.leader.answer = self.leader.accept
         self.leader.reply(self.leader.accept(self.last_propose()))
+        self.after_a_moment()
+
+        self.assertEqual(self.sizes(), [1, 4])
+        self.assertEqual([self.successResultOf(outcome) for outcome in outcomes], [Done()] * 5)
+
+    def test_batches_worth_it_are_pipelined(self) -> None:
+        """Enough operations or bytes for a batch go beside what is in flight, up to so many batches."""
+        size = len(encode_command(delete(1)))
+        by_count = SessionOptions(pipelined_operations_min=2, batches_in_flight_max=2)
+        by_bytes = SessionOptions(pipelined_bytes_min=2 * size, batches_in_flight_max=2)
+        for options in (by_count, by_bytes):
+            self.leader.open_only()
+            before = len(self.leader.batches)
+            session = self.rig.session(options)
+            for key in range(6):
+                _ = session.submit(delete(key), 10)
+                self.rig.settle()
+
+            self.assertEqual(self.sizes()[before:], [1, 2])
+
+    def test_a_batch_waits_a_moment_for_those_just_answered(self) -> None:
+        """It goes once as many have come again as got an answer, and does not wait for long for the rest."""
+        session = self.rig.session()
+        outcomes = [session.submit(delete(key), 10) for key in range(3)]
         self.rig.settle()
 
-        self.assertEqual([len(batch.operations) for batch in self.leader.batches], [1, 1, 3])
-        self.assertEqual([outcome.called for outcome in outcomes], [False, True, True, True, True])
+        for key, sizes in enumerate(([3], [3], [3, 3], [3, 3])):
+            outcomes.append(session.submit(delete(key), 10))
+            self.rig.settle()
+            self.assertEqual(self.sizes(), sizes)
+        self.after_a_moment()
+
+        self.assertEqual(self.sizes(), [3, 3, 1])
+        self.assertEqual([self.successResultOf(outcome) for outcome in outcomes], [Done()] * 7)
+
+    def test_one_alone_never_waits(self) -> None:
+        """Somebody who asks again after each answer has each of his operations sent at once."""
+        session = self.rig.session()
+
+        for key in range(3):
+            self.successAfter(session.submit(delete(key), 10))
+
+        self.assertEqual(self.sizes(), [1, 1, 1])
+
+    def after_a_moment(self) -> None:
+        """Let everything happen, for longer than a batch waits for those just answered."""
+        self.rig.settle()
+        self.rig.run(4 * RETURN_SECONDS)
+
+    def sizes(self) -> list[int]:
+        """Return how many operations each batch had that came to the leader."""
+        return [len(batch.operations) for batch in self.leader.batches]
 
     def last_propose(self) -> Propose:
         """Return the last proposal that came to the leader."""
@@ -93,14 +142,14 @@ class BatchTests(SynchronousTestCase):
         """A batch ends before it has too many operations or bytes; one that is too large alone goes alone."""
         by_count = self.rig.session(SessionOptions(batch_operations_max=2))
         outcomes = [by_count.submit(delete(key), 10) for key in range(5)]
-        self.rig.settle()
-        counts = [len(batch.operations) for batch in self.leader.batches]
+        self.after_a_moment()
+        counts = self.sizes()
         by_bytes = self.rig.session(SessionOptions(batch_bytes_max=1))
         outcomes += [by_bytes.submit(delete(key), 10) for key in range(3)]
-        self.rig.settle()
+        self.after_a_moment()
 
         self.assertEqual(counts, [2, 2, 1])
-        self.assertEqual([len(batch.operations) for batch in self.leader.batches][3:], [1, 1, 1])
+        self.assertEqual(self.sizes()[3:], [1, 1, 1])
         self.assertEqual([self.successResultOf(outcome) for outcome in outcomes], [Done()] * 8)
 
     def test_full_queue_fails_at_once(self) -> None:
@@ -137,7 +186,7 @@ class BatchTests(SynchronousTestCase):
 
     def test_acknowledged_is_what_is_finished_without_a_gap(self) -> None:
         """A batch tells the shard up to which sequence results may be forgotten: never past one in flight."""
-        session = self.rig.session()
+        session = self.rig.session(SessionOptions(pipelined_operations_min=1))
         self.leader.open_only()
         first = session.submit(delete(1), 10)
         self.rig.settle()
