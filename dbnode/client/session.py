@@ -1,8 +1,9 @@
 """Exactly-once changes of one shard: operations become batches, batches become entries of the shard's log.
 
 Operations submitted in one reactor turn travel in one batch. What is submitted while it is in flight waits and makes
-the next batch larger, unless it is enough for a batch worth sending already: the busier, the better it coalesces. Those
-who got an answer tend to ask again, so the next batch also waits a moment for them. A batch is retried
+the next batch larger, unless it is enough for a batch worth sending already, or the one in flight is stuck: the busier,
+the better it coalesces. Those who got an answer tend to ask again, so the next batch also waits a moment for them. A
+batch is retried
 under the same sequence until it is answered, so it is applied once (thesis §6.3). The session is opened when first
 needed and again, under a new name, when the shard has forgotten it.
 
@@ -124,6 +125,8 @@ class ShardSession:
         self._finished: set[int] = set()
         self._stopped = False
         self._flush_call: IDelayedCall | None = None
+        #: What was in flight when it was last looked at.
+        self._seen_in_flight: frozenset[_Batch] = frozenset()
         #: How many operations the next batch waits for, 0 if for none.
         self._returning = 0
         self._sweep_call: IDelayedCall | None = None
@@ -206,6 +209,8 @@ class ShardSession:
 
     def _flush_after(self, answered: int) -> None:
         """Send the next batch once as many have come as have just been answered, or after a moment."""
+        if self._stopped:
+            return
         returning = len(self._queue) + answered
         if self._in_flight or returning < 2 or returning >= self._options.pipelined_operations_min:
             self._flush()
@@ -318,8 +323,16 @@ class ShardSession:
         for batch in list(self._in_flight):
             if any(queued.deadline_seconds <= now_seconds for queued in batch.operations):
                 self._expire(batch, now_seconds)
+        if not self._seen_in_flight.isdisjoint(self._in_flight):
+            self._send_beside()
+        self._seen_in_flight = frozenset(self._in_flight)
         if self._queue or self._in_flight:
             self._sweep_call = self._clock.callLater(SWEEP_SECONDS, self._sweep)
+
+    def _send_beside(self) -> None:
+        """Send a batch beside one that is stuck: a reply was lost, or it is too long to be sent another way."""
+        if self._queue and self._session and len(self._in_flight) < self._options.batches_in_flight_max:
+            self._send(self._take())
 
     def _expire_queue(self) -> None:
         now_seconds = self._clock.seconds()

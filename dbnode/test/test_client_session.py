@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
 from dbnode.client.proposals import RESENT_BYTES_MAX
+from dbnode.client.requests import SWEEP_SECONDS
 from dbnode.client.session import RETURN_SECONDS
 from dbnode.test.client_rig import GROUP, ClientRig, delete
 from dbnode.wire import (
@@ -113,6 +114,32 @@ class BatchTests(SynchronousTestCase):
 
         self.assertEqual(self.sizes(), [3, 3, 1])
         self.assertEqual([self.successResultOf(outcome) for outcome in outcomes], [Done()] * 7)
+
+    def test_a_batch_that_is_stuck_holds_nobody_up(self) -> None:
+        """A reply that was lost costs the operations behind it two sweeps, not the time it takes to ask again."""
+        self.leader.open_only()
+        session = self.rig.session()
+        lost = session.submit(delete(0), 10)
+        self.rig.settle()
+        self.leader.answer = self.leader.accept
+        behind = [session.submit(delete(key), 10) for key in (1, 2)]
+
+        self.rig.run(2.1 * SWEEP_SECONDS)
+
+        self.assertEqual(self.sizes(), [1, 2])
+        self.assertEqual([self.successResultOf(outcome) for outcome in behind], [Done(), Done()])
+        self.assertNoResult(lost)
+
+    def test_nothing_is_left_to_do_after_the_end(self) -> None:
+        """Whoever stops the session when he gets his answer leaves no call behind for those answered with him."""
+        session = self.rig.session()
+        for key in (1, 2):
+            _ = session.submit(delete(key), 10).addBoth(lambda _: session.stop())
+
+        self.rig.settle()
+        later = [call for call in self.rig.clock.getDelayedCalls() if "_flush" in repr(call)]
+
+        self.assertEqual(later, [])
 
     def test_one_alone_never_waits(self) -> None:
         """Somebody who asks again after each answer has each of his operations sent at once."""
