@@ -58,6 +58,8 @@ class SqliteExport:
 
     def _close(self) -> None:
         if self._connection is not None:
+            # Its cursors would go on reading, and keep the write-ahead log from beginning anew.
+            self._chunks = iter(())
             self._connection.close()
             self._connection = None
 

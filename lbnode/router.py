@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from dbnode.client import ReadChannel, RequestFailed, SessionOptions, ShardSession, Unavailable
@@ -92,7 +92,7 @@ class Router(Service):
         #: How often another replica of each shard was chosen, and how many reads may yet follow the last choice.
         self._read_count = 0
         self._together = 0
-        self._parting = False
+        self._parting: IDelayedCall | None = None
         #: Reads that wait for an answer.
         self.reads_waiting = 0
 
@@ -135,9 +135,8 @@ class Router(Service):
         if not self._together:
             self._read_count += 1
             self._together = READS_TOGETHER_MAX
-            if not self._parting:
-                self._parting = True
-                self._clock.callLater(TOGETHER_SECONDS, self._part)
+            if self._parting is None:
+                self._parting = self._clock.callLater(TOGETHER_SECONDS, self._part)
         self._together -= 1
         servers = self._suspects.order(route.ring.order(self._read_count))
         deadline_seconds = self.options.deadline_seconds
@@ -192,13 +191,16 @@ class Router(Service):
         return () if route is None else self._suspects.order(route.ring.order(self._read_count))
 
     def _part(self) -> None:
-        self._parting = False
+        self._parting = None
         self._together = 0
 
     def stopService(self) -> None:
         """Give up what waits."""
         super().stopService()
         self._stopping = True
+        if self._parting is not None:
+            self._parting.cancel()
+            self._part()
         self.configure(None)
 
     def _route(self, shard: ShardLayout, previous: Route | None) -> Route:
