@@ -236,6 +236,22 @@ class ClusterTests(SynchronousTestCase):
         self.assertLess(at_once, 4)
         self.assertEqual([reply.request_id for reply in replies], list(range(10)))
 
+    def test_stale_read_sees_what_is_known_to_be_committed(self) -> None:
+        """A follower gathers what it applies, but not when somebody reads."""
+        name = self.others(self.rig.leader())[0]
+        self.balancer.write(1)
+        self.balancer.read(name)
+        self.balancer.write(2)
+        self.balancer.write(3)
+        replies: list[Any] = []
+        read = Read(1, 1, 0, 4095, 0, 0, STALE, 1000)
+
+        gathered = self.rig.servers[name].rows()
+        self.rig.servers[name].database.serving.receive(Replies(replies), [read])
+
+        self.assertEqual(gathered, [(1, "x", 1)])
+        self.assertEqual(replies[0].data.count(b"Stud_id"), 2)
+
     def test_minority_refuses_reads_and_a_stale_one_is_answered(self) -> None:
         """Cut off from the others a replica proves nothing; what it has is given to who asks for no more."""
         self.balancer.write(1)

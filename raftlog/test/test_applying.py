@@ -7,8 +7,15 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.applying import GATHERED_BYTES_MAX
-from raftlog.messages import ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry
+from raftlog.applying import GATHERED_BYTES_MAX, ApplyQueue
+from raftlog.messages import (
+    ConfChangeSingle,
+    ConfChangeType,
+    ConfChangeV2,
+    Entry,
+    Message,
+    MessageType,
+)
 from raftlog.node import Node
 from raftlog.options import Times
 from raftlog.test.three import GROUP, Journal, SlowJournal, Three
@@ -114,12 +121,35 @@ class FollowerTests(GatheringCase):
         self.assertEqual(self.machine(self.follower).lines[:2], [b"first", b"1"])
 
     def test_much_is_applied_at_once(self) -> None:
-        """The transaction for what was gathered stays short."""
+        """The transaction for what was gathered stays short; what comes after it gathers again."""
         line = b"x" * (GATHERED_BYTES_MAX // 4)
-
         self.write(line, line, line, line, line)
-
         self.assertIn(line, self.machine(self.follower).lines)
+        self.three.run(LONG_SECONDS)
+
+        before = self.machine(self.follower).transactions
+        self.write(b"1", b"2", b"3")
+        self.three.run(LONG_SECONDS)
+
+        self.assertEqual(self.machine(self.follower).transactions - before, 1)
+
+    def test_much_that_has_come_while_nothing_could_be_applied(self) -> None:
+        """It is applied in transactions that are short each."""
+        queue = ApplyQueue(TIMES.gathering_ticks)
+        data = b"x" * (GATHERED_BYTES_MAX // 4)
+        messages = [
+            Message(MessageType.STORAGE_APPLY, 0, 1, entries=(Entry(index=index, term=1, data=data),))
+            for index in range(1, 11)
+        ]
+        for message in messages:
+            queue.put(message)
+
+        taken = []
+        while queue:
+            taken.append(queue.take())
+
+        self.assertEqual([len(entries) for _, entries in taken], [4, 4, 2])
+        self.assertEqual([message for group, _ in taken for message in group], messages)
 
     def test_changes_of_membership_are_applied_at_once(self) -> None:
         """They decide who takes part, and with them goes what is before them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import select
 import socket
 from typing import Any
 
@@ -45,6 +47,27 @@ class Listener:
         self.far.close()
 
 
+class Poller:
+    """Takes down how long it may wait, and has the events or the error of the test's choice at once."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.waits: list[float] = []
+        self.events: list[tuple[int, int]] = []
+        self.error = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Register and unregister as the real one does."""
+        return getattr(self._real, name)
+
+    def poll(self, timeout_seconds: float, events_max: int) -> list[tuple[int, int]]:
+        """Return or raise."""
+        self.waits.append(timeout_seconds)
+        if self.error:
+            raise OSError(self.error, "the test's choice")
+        return self.events
+
+
 class LeanPollTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Make a reactor of the test's own, which never runs but is turned by hand."""
@@ -62,9 +85,9 @@ class LeanPollTests(SynchronousTestCase):
         return listener
 
     def turn(self) -> None:
-        """Let the reactor take one turn, at most a second long."""
+        """Let the reactor take one turn, at most a moment long."""
         self.reactor.runUntilCurrent()
-        self.reactor.doIteration(1)
+        self.reactor.doIteration(0.01)
 
     def test_events(self) -> None:
         """Everybody hears what came for him, in one turn and without being asked for a name."""
@@ -95,6 +118,42 @@ class LeanPollTests(SynchronousTestCase):
         self.turn()
 
         self.assertEqual(self.heard, [b"one", b"called"])
+
+    def test_what_is_due_is_not_slept_over(self) -> None:
+        """A call that a timer asked for is made at once, not after the next event; else the poller waits as told."""
+        poller = self.reactor._poller = Poller(self.reactor._poller)
+
+        self.reactor.doIteration(1)
+        self.reactor.doIteration(None)
+        self.clock.callLater(0, self.heard.append, b"called")
+        self.reactor.doIteration(1)
+
+        self.assertEqual(poller.waits, [1, -1, 0])
+        self.assertEqual(self.heard, [b"called"])
+
+    def test_a_signal_meanwhile(self) -> None:
+        """A poll that a signal ended has no events; any other error is the reactor's."""
+        poller = self.reactor._poller = Poller(self.reactor._poller)
+        self.clock.callLater(0, self.heard.append, b"called")
+
+        poller.error = errno.EINTR
+        self.reactor.doIteration(1)
+        self.assertEqual(self.heard, [b"called"])
+
+        poller.error = errno.EBADF
+        self.assertRaises(OSError, self.reactor.doIteration, 1)
+
+    def test_closed_by_an_event_before(self) -> None:
+        """Who is gone by the time his event is looked at hears nothing."""
+        listener = self.listener()
+        poller = self.reactor._poller = Poller(self.reactor._poller)
+        poller.events = [(listener.fileno(), select.EPOLLIN), (1 << 20, select.EPOLLIN)]
+        listener.far.send(b"one")
+
+        self.reactor.doIteration(1)
+
+        self.assertEqual(self.heard, [b"one"])
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_what_goes_on_for_ever(self) -> None:
         """Sockets have their turn between calls that ask for calls without end."""
