@@ -188,7 +188,7 @@ class Host:
             await replica.store.close()
             self._quarantine(group, str(error))
         else:
-            self._serving.replicas[group.group_id] = replica
+            self._serving.add(replica)
 
     async def _create(self, group: GroupConfig, schema: Schema) -> None:
         replica_id = self._own_id(group)
@@ -210,7 +210,7 @@ class Host:
         else:
             first = ConfState(voters=tuple(sorted(group.voters)))
             await self._node.create_group(group.group_id, replica_id, first, _peers(group), replica)
-            self._serving.replicas[group.group_id] = replica
+            self._serving.add(replica)
             if group.voters == [replica_id]:
                 self._node.campaign(group.group_id)
 

@@ -47,7 +47,7 @@ from dbnode.wire import (
     Transfer,
     WhoLeads,
 )
-from raftlog.errors import GroupError, InvalidChange, NotLeader, Overloaded, TooLarge, UnknownGroup
+from raftlog.errors import GroupError, InvalidChange, NotLeader, Overloaded, TooLarge, Unavailable, UnknownGroup
 from raftlog.messages import GroupMessage, RaftItem
 from raftlog.node import Node
 
@@ -62,6 +62,10 @@ class ReplyPath(Protocol):
         """Queue a reply; False if it was dropped."""
 
 
+#: How long a round is waited for by which a replica finds out that it has caught up, before the next one.
+_CATCH_UP_SECONDS = 10.0
+
+
 class Serving:
     """The replicas of this server, as links see them.
 
@@ -74,6 +78,7 @@ class Serving:
         self._node = node
         self._relay = relay
         self._turns = Turns(clock)
+        self._stopping = False
         self.replicas: dict[int, Replica] = {}
         #: Which server has which replica, by group.
         self.peers: dict[int, dict[int, str]] = {}
@@ -199,7 +204,32 @@ class Serving:
 
     def stop(self) -> None:
         """Answer no more reads (the process ends)."""
+        self._stopping = True
         self._turns.stop()
+
+    def add(self, replica: Replica) -> None:
+        """Serve a replica that takes part in its group."""
+        self.replicas[replica.group_id] = replica
+        self._catch_up(replica)
+
+    def _catch_up(self, replica: Replica) -> None:
+        """Have a read round find out that a replica has what was acknowledged before it was opened.
+
+        Without that it would answer no stale read until somebody else's round had ended here, and once its group had
+        lost its majority none ever would.
+        """
+        if self._stopping or replica.caught_up or self.replicas.get(replica.group_id) is not replica:
+            return
+        confirmed = self._node.read_index(replica.group_id, _CATCH_UP_SECONDS)
+        confirmed = confirmed.addCallbacks(
+            lambda _: setattr(replica, "caught_up", True), lambda failure: self._not_caught_up(replica, failure)
+        )
+        in_background(confirmed, "catching up")
+
+    def _not_caught_up(self, replica: Replica, failure: Failure) -> None:
+        failure.trap(GroupError)
+        if failure.check(Unavailable):
+            self._catch_up(replica)
 
     # ---- reads --------------------------------------------------------------------------------------------------
 

@@ -236,6 +236,17 @@ class ClusterTests(SynchronousTestCase):
         self.assertLess(at_once, 4)
         self.assertEqual([reply.request_id for reply in replies], list(range(10)))
 
+    def test_stale_read_of_a_minority_that_was_never_read_before(self) -> None:
+        """A replica finds out by itself that it has caught up: nobody need have read there while it could be asked."""
+        name = self.others(self.rig.leader())[0]
+        self.balancer.write(1)
+        self.rig.run(1)
+        for other in set(NAMES) - {name}:
+            self.rig.network.cut(name, other)
+        self.rig.run(2)
+
+        self.assertEqual(self.balancer.read(name, STALE).count(b"Stud_id"), 1)
+
     def test_stale_read_sees_what_is_known_to_be_committed(self) -> None:
         """A follower gathers what it applies, but not when somebody reads."""
         name = self.others(self.rig.leader())[0]
