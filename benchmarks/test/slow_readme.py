@@ -92,5 +92,5 @@ class SeveralBalancers(TestCase):
 
 
 def stop(servers: Path) -> subprocess.CompletedProcess[str]:
-    """Run bin/stop, which may block this process: nobody needs it meanwhile."""
-    return subprocess.run([sys.executable, _STOP, servers], capture_output=True, text=True, check=False)
+    """Run bin/stop as a user does, which may block this process: nobody needs it meanwhile."""
+    return subprocess.run([_STOP, servers], capture_output=True, text=True, check=False)
