@@ -176,14 +176,16 @@ class Snapshots:
             # So may the state machine of a replica that was destroyed meanwhile.
             if not group.has_stopped():
                 raise
-        group.arrived = None
         if group.has_stopped():
             # The log knows the replica no more.
+            group.arrived = None
             return
         records: list[Record] = [SnapshotInstalled(group.group_id, snapshot, hard_state)]
         if append.entries:
             records.append(Appended(group.group_id, None, append.entries))
         await self._write(records)
+        # Not before: the core waits for this one until now, and would take another copy of it for the same.
+        group.arrived = None
         self._log.info(
             "group {group_id}: replica {replica_id} installed a snapshot up to entry {index}",
             group_id=group.group_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +17,8 @@ from raftlog.messages import (
     ConfState,
     Entry,
     Snapshot,
+    SnapshotAck,
+    SnapshotChunk,
 )
 from raftlog.options import Limits
 from raftlog.test.three import GROUP, Journal, JournalImport, Three
@@ -106,6 +109,36 @@ class InstallationTests(SynchronousTestCase):
         node.open_group(GROUP, dict(self.three.peers), machine)
 
         self.assertEqual(node.status(GROUP).last_index, last)
+
+    def test_the_same_again_while_the_log_takes_note_of_it(self) -> None:
+        """A copy that comes until the installation of the one before is on the disk is refused, and later ones are not.
+
+        To the core it would look like the one that it waits for, which nobody would ever install.
+        """
+        finished: Deferred[None] = Deferred()
+        machine, wal = self.machines[self.behind], self.three.wals[self.behind]
+        machine.finished = finished
+        self.fall_behind()
+        self.three.run(1)
+        sent = self.three.network.sent
+        chunks = [item for _, to, _, item in sent if to == self.behind and isinstance(item, SnapshotChunk)]
+        wal.auto = False
+        machine.finished = None
+        finished.callback(None)
+        self.three.run(0.05)
+
+        again = [replace(chunk, transfer_id=99) for chunk in chunks if chunk.transfer_id == chunks[0].transfer_id]
+        self.three.network.nodes[self.behind].receive(again)
+        self.three.run(0.05)
+        wal.sync()
+        wal.auto = True
+        self.three.run(1)
+        self.fall_behind()
+        self.three.run(3)
+
+        answers = [item for *_, item in sent if isinstance(item, SnapshotAck) and item.transfer_id == 99]
+        self.assertEqual([answer.refusal for answer in answers], ["another snapshot is being installed"])
+        self.assertEqual(len(machine.lines), 100)
 
     def test_log_compacted_beyond_the_copy(self) -> None:
         """A copy that is handed over when the log has moved on past it is not sent; the next one is."""
