@@ -53,6 +53,8 @@ from raftlog.node import Node
 
 #: What any read costs, as much as so many bytes of rows.
 _READ_COST = 512
+#: How long a round is waited for by which a replica finds out that it has caught up, before the next one.
+_CATCH_UP_SECONDS = 10.0
 
 
 class ReplyPath(Protocol):
@@ -60,10 +62,6 @@ class ReplyPath(Protocol):
 
     def send(self, item: Any) -> bool:
         """Queue a reply; False if it was dropped."""
-
-
-#: How long a round is waited for by which a replica finds out that it has caught up, before the next one.
-_CATCH_UP_SECONDS = 10.0
 
 
 class Serving:
@@ -88,6 +86,26 @@ class Serving:
         self.proposals = 0
         self.reads = 0
         self.refusals: dict[str, int] = {}
+
+    def add(self, replica: Replica) -> None:
+        """Serve a replica that takes part in its group."""
+        self.replicas[replica.group_id] = replica
+        in_background(Deferred.fromCoroutine(self._catch_up(replica)), "catching up")
+
+    async def _catch_up(self, replica: Replica) -> None:
+        """Have a read round find out that a replica has what was acknowledged before it was opened.
+
+        Without that it would answer no stale read until somebody else's round had ended here, and once its group had
+        lost its majority none ever would.
+        """
+        while not self._stopping and not replica.caught_up and self.replicas.get(replica.group_id) is replica:
+            try:
+                await self._node.read_index(replica.group_id, _CATCH_UP_SECONDS)
+            except Unavailable:
+                continue
+            except GroupError:
+                return
+            replica.caught_up = True
 
     def receive(self, path: ReplyPath, items: Iterable[LinkItem]) -> list[Reply]:
         """Take all items of a frame; return the replies among them, which belong to requests of this server."""
@@ -206,30 +224,6 @@ class Serving:
         """Answer no more reads (the process ends)."""
         self._stopping = True
         self._turns.stop()
-
-    def add(self, replica: Replica) -> None:
-        """Serve a replica that takes part in its group."""
-        self.replicas[replica.group_id] = replica
-        self._catch_up(replica)
-
-    def _catch_up(self, replica: Replica) -> None:
-        """Have a read round find out that a replica has what was acknowledged before it was opened.
-
-        Without that it would answer no stale read until somebody else's round had ended here, and once its group had
-        lost its majority none ever would.
-        """
-        if self._stopping or replica.caught_up or self.replicas.get(replica.group_id) is not replica:
-            return
-        confirmed = self._node.read_index(replica.group_id, _CATCH_UP_SECONDS)
-        confirmed = confirmed.addCallbacks(
-            lambda _: setattr(replica, "caught_up", True), lambda failure: self._not_caught_up(replica, failure)
-        )
-        in_background(confirmed, "catching up")
-
-    def _not_caught_up(self, replica: Replica, failure: Failure) -> None:
-        failure.trap(GroupError)
-        if failure.check(Unavailable):
-            self._catch_up(replica)
 
     # ---- reads --------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,8 @@ class TurnClock:
     """A reactor's clock that makes the calls due at once together, after the events being dispatched now.
 
     They are made in the order in which they were asked for; those that they ask for follow in the same turn, within
-    bounds. A call that fails is logged and spares the others, as with a reactor.
+    bounds. A call that fails is logged and spares the others, as with a reactor. The first one of a reactor that polls
+    with epoll is called by its poller (raftlog.leanpoll), any other by a timer.
     """
 
     _log = Logger()

@@ -3,9 +3,8 @@
 Operations submitted in one reactor turn travel in one batch. What is submitted while it is in flight waits and makes
 the next batch larger, unless it is enough for a batch worth sending already, or the one in flight is stuck: the busier,
 the better it coalesces. Those who got an answer tend to ask again, so the next batch also waits a moment for them. A
-batch is retried
-under the same sequence until it is answered, so it is applied once (thesis §6.3). The session is opened when first
-needed and again, under a new name, when the shard has forgotten it.
+batch is retried under the same sequence until it is answered, so it is applied once (thesis §6.3). The session is
+opened when first needed and again, under a new name, when the shard has forgotten it.
 
 Every operation ends in one of three ways: a Result, NotApplied (certain), or OutcomeUnknown.
 """
@@ -125,7 +124,7 @@ class ShardSession:
         self._finished: set[int] = set()
         self._stopped = False
         self._flush_call: IDelayedCall | None = None
-        #: What was in flight when it was last looked at.
+        #: What was in flight at the last sweep; what still is at the next one is stuck.
         self._seen_in_flight: frozenset[_Batch] = frozenset()
         #: How many operations the next batch waits for, 0 if for none.
         self._returning = 0
