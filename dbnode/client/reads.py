@@ -53,6 +53,7 @@ class ReadChannel:
         self._waiting: dict[_Attempts, float] = {}
         self._asked_twice: set[_Attempts] = set()
         self._sweep_call: IDelayedCall | None = None
+        self._stopped = False
 
     def read(
         self,
@@ -111,10 +112,17 @@ class ReadChannel:
                 if left <= 0:
                     return
 
+    def stop(self) -> None:
+        """Ask nobody any more (the process ends): what fails from now on is given up."""
+        self._stopped = True
+        if self._sweep_call is not None:
+            self._sweep_call.cancel()
+            self._sweep_call = None
+
     def attempt(self, attempts: _Attempts) -> None:
         """Ask the next server, unless the deadline has passed."""
         now_seconds = self._clock.seconds()
-        if attempts.deadline_seconds <= now_seconds or not attempts.servers:
+        if self._stopped or attempts.deadline_seconds <= now_seconds or not attempts.servers:
             self.ended(attempts)
             attempts.rows.errback(Unavailable(UNAVAILABLE, attempts.last_refusal or "no answer in time"))
             return
@@ -148,6 +156,9 @@ class ReadChannel:
 
     def pause(self, attempts: _Attempts) -> None:
         """Try again soon."""
+        if self._stopped:
+            attempts.next()
+            return
         self._clock.callLater(self._rng.uniform(PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX), attempts.next_round)
 
     def _sweep(self) -> None:

@@ -38,6 +38,7 @@ class LinkClient:
     async def stop(self) -> None:
         """Give up what waits and close everything; fine if it was never started."""
         if self.links.running:
+            self.reads.stop()
             self.requests.stop()
             await self.links.stopService()
 
