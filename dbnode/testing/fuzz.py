@@ -14,10 +14,11 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing import Pool, cpu_count
+from multiprocessing import cpu_count
 from time import perf_counter
 
 from dbnode.testing.application import in_short, new_simulation, simulate
+from dbnode.testing.workers import new_pool
 from raftlog.testing.simulation.cluster import Outcome
 
 #: Failed seeds that are shown in full; of the others only the number is.
@@ -49,7 +50,7 @@ def run_all(seeds: Iterable[int], processes: int) -> Iterator[Result]:
     if processes == 1:
         yield from map(run, seeds)
         return
-    with Pool(processes) as pool:
+    with new_pool(processes) as pool:
         yield from pool.imap_unordered(run, seeds, chunksize=4)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import unittest
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from multiprocessing import Pool, cpu_count
+from multiprocessing import cpu_count
 from typing import Any, NamedTuple
 
 from dbnode import memory, snapshot
@@ -18,6 +18,7 @@ from dbnode.client.outcome import NotApplied
 from dbnode.memory import MemoryStore
 from dbnode.sessions import SessionLayer
 from dbnode.testing import fuzz
+from dbnode.testing.workers import new_pool
 from dbnode.wire import Batch
 from raftlog.testing.mutants import MUTANTS as OF_RAFT
 from raftlog.testing.mutants import Mutant
@@ -111,7 +112,7 @@ def _scenario_fails(name: str) -> bool:
 def hunt_all(seeds: range, processes: int) -> Iterator[Catch]:
     """Hunt all mutants, in order."""
     numbers = range(len(MUTANTS))
-    with Pool(processes) as pool:
+    with new_pool(processes) as pool:
         for number, (count, seen) in zip(numbers, pool.imap(partial(_hunt_number, seeds), numbers), strict=True):
             yield Catch(MUTANTS[number], count, seen)
 
