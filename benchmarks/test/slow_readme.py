@@ -41,8 +41,9 @@ class SeveralBalancers(TestCase):
         (block,) = re.findall(r"```sh\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in _PORTS]
         self.ports = [str(one.getsockname()[1]) for one in sockets]
-        for port, free in zip(_PORTS, self.ports, strict=True):
-            block = block.replace(port, free)
+        # In one pass and as whole numbers: a free port may read like one of the README's, or hold one.
+        free = dict(zip(_PORTS, self.ports, strict=True))
+        block = re.sub(rf"\b({'|'.join(_PORTS)})\b", lambda found: free[found[0]], block)
         for one in sockets:
             one.close()
         block = block.replace(".venv/bin/twistd", f"{Path(sys.executable).parent}/twistd")
