@@ -195,11 +195,11 @@ def membership_changed(raft: Raft) -> None:
 
 def bcast_heartbeat(raft: Raft) -> None:
     """Send a heartbeat to every follower, with the newest read context that waits for a quorum."""
-    _send_heartbeats(raft, raft.read_only.last_context())
+    _send_heartbeats(raft, raft.read_only.last_context(), raft.tracker.ids)
 
 
-def _send_heartbeats(raft: Raft, context: bytes) -> None:
-    for replica_id in raft.tracker.ids:
+def _send_heartbeats(raft: Raft, context: bytes, replica_ids: list[int]) -> None:
+    for replica_id in replica_ids:
         if replica_id == raft.id:
             continue
         progress = raft.tracker.progress[replica_id]
@@ -207,18 +207,18 @@ def _send_heartbeats(raft: Raft, context: bytes) -> None:
         commit = min(progress.match, raft.log.committed)
         raft.send(MessageType.HEARTBEAT, replica_id, commit=commit, context=context)
         progress.sent_commit = commit
+        progress.owes_answer = True
 
 
 def _take_heartbeat_response(raft: Raft, message: Message, progress: Progress) -> None:
     progress.recent_active = True
     progress.paused = False
+    progress.owes_answer = False
     if progress.match < raft.log.last_index() or progress.state is ProgressState.PROBE:
         maybe_send_append(raft, message.from_, progress, send_if_empty=True)
     if message.context and not raft.config.lease_read_only:
-        acks = raft.read_only.acknowledge(message.from_, message.context)
-        if raft.tracker.has_quorum(acks):
-            for request, index in raft.read_only.advance(message.context):
-                _answer_read(raft, request, index)
+        for request, index in raft.read_only.acknowledge(message.from_, message.context, raft.tracker.has_quorum):
+            _answer_read(raft, request, index)
 
 
 def check_quorum(raft: Raft) -> None:
@@ -237,22 +237,38 @@ def read_index(raft: Raft, message: Message) -> None:
     """
     if raft.log.term_or_zero(raft.log.committed) != raft.term:
         raft.waiting_reads.append(message)
-    elif raft.config.lease_read_only or raft.tracker.is_singleton() or _asker_suffices(raft, message):
+        return
+    confirmed = _confirmed_by(raft, message)
+    if raft.config.lease_read_only or raft.tracker.has_quorum(confirmed):
         _answer_read(raft, message, raft.log.committed)
     else:
-        raft.read_only.add(message, raft.log.committed)
-        raft.read_only.acknowledge(raft.id, message.context)
-        _send_heartbeats(raft, message.context)
+        raft.read_only.add(message, raft.log.committed, confirmed)
+        _send_heartbeats(raft, message.context, _whom_to_ask(raft, confirmed))
 
 
-def _asker_suffices(raft: Raft, message: Message) -> bool:
-    """Return whether we and the follower that asks are a quorum, as in a group of three.
+def _confirmed_by(raft: Raft, message: Message) -> set[int]:
+    """Return who confirms a question when it arrives: we, and the follower that asks.
 
     It was in our term when it asked, which was after its reads began: what a heartbeat would have found out. So nobody
     was elected by then without one of us two. That says nothing about reads that began after it asked, and nothing if
     somebody else passed its question on: such a question has no term.
     """
-    return message.term == raft.term and message.from_ != raft.id and raft.tracker.has_quorum({raft.id, message.from_})
+    return {raft.id, message.from_} if message.term == raft.term else {raft.id}
+
+
+def _whom_to_ask(raft: Raft, confirmed: set[int]) -> list[int]:
+    """Return followers that are a quorum with those who confirmed already.
+
+    As few as that takes, those first that owe no answer: who is dead, paused or slow holds up one round at most, and
+    that one until the next ordinary heartbeat, which asks everybody for the newest round.
+    """
+    progress = raft.tracker.progress
+    asked: list[int] = []
+    for replica_id in sorted(raft.tracker.membership.voters - confirmed, key=lambda i: (progress[i].owes_answer, i)):
+        asked.append(replica_id)
+        if raft.tracker.has_quorum(confirmed.union(asked)):
+            break
+    return asked
 
 
 def release_waiting_reads(raft: Raft) -> None:

@@ -69,6 +69,7 @@ class Progress:
     `sent_commit`: the highest commit index sent, as far as the follower can have taken it.
     `pending_snapshot`: in SNAPSHOT the index of the snapshot that is on its way.
     `recent_active`: anything was heard from it since the last check of the quorum.
+    `owes_answer`: a heartbeat was sent to it and nothing heard that answers one.
     `paused`: in PROBE a probe is out; in REPLICATE the window is full. Lifted by any sign of life.
     """
 
@@ -77,6 +78,7 @@ class Progress:
         "is_learner",
         "match",
         "next",
+        "owes_answer",
         "paused",
         "pending_snapshot",
         "recent_active",
@@ -91,6 +93,7 @@ class Progress:
         self.state = ProgressState.PROBE
         self.pending_snapshot = 0
         self.recent_active = recent_active
+        self.owes_answer = False
         self.paused = False
         self.inflights = inflights
         self.is_learner = is_learner

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from raftlog.messages import Message
 
 
 class _Pending:
     """A read context on its way: the request, the commit index it may read at, and who confirmed the leader."""
 
-    __slots__ = ("acks", "index", "request")
+    __slots__ = ("confirmed", "index", "request")
 
-    def __init__(self, request: Message, index: int) -> None:
+    def __init__(self, request: Message, index: int, confirmed: set[int]) -> None:
         self.request = request
         self.index = index
-        self.acks: set[int] = set()
+        self.confirmed = confirmed
 
 
 class ReadOnly:
-    """Read contexts in the order of their arrival; a confirmed one confirms all before it."""
+    """Read contexts in the order of their arrival."""
 
     __slots__ = ("_pending",)
 
     def __init__(self) -> None:
         self._pending: dict[bytes, _Pending] = {}
 
-    def add(self, request: Message, index: int) -> None:
-        """Remember a request that may read at `index`; a context that is known already is left as it is."""
-        self._pending.setdefault(request.context, _Pending(request, index))
+    def add(self, request: Message, index: int, confirmed: set[int]) -> None:
+        """Remember a request that may read at `index` and who confirms it already; a known one is left as it is."""
+        self._pending.setdefault(request.context, _Pending(request, index, confirmed))
 
-    def acknowledge(self, replica_id: int, context: bytes) -> set[int]:
-        """Count a replica's confirmation and return all that confirmed `context`; empty if it is not known."""
-        pending = self._pending.get(context)
-        if pending is None:
-            return set()
-        pending.acks.add(replica_id)
-        return pending.acks
+    def acknowledge(
+        self, replica_id: int, context: bytes, is_quorum: Callable[[set[int]], bool]
+    ) -> list[tuple[Message, int]]:
+        """Count a replica's answer to a heartbeat with `context`, which confirms that and all before it.
 
-    def advance(self, context: bytes) -> list[tuple[Message, int]]:
-        """Take out `context` and all before it, as (request, index) in order."""
+        Take out those that a quorum confirmed now, as (request, index) in order. An unknown context confirms nothing.
+        """
         if context not in self._pending:
             return []
         done = []
-        for known in list(self._pending):
-            pending = self._pending.pop(known)
-            done.append((pending.request, pending.index))
+        for known, pending in list(self._pending.items()):
+            pending.confirmed.add(replica_id)
+            if is_quorum(pending.confirmed):
+                del self._pending[known]
+                done.append((pending.request, pending.index))
             if known == context:
                 break
         return done

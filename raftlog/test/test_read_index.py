@@ -10,6 +10,11 @@ from raftlog.testing.datadriven.describe import parse_changes
 from raftlog.testing.network import ELECTION_TICKS, Network, config
 
 
+def asked(network: Network) -> list[tuple[int, bytes]]:
+    """Return which replicas were sent heartbeats, and for which reads."""
+    return [(m.to, m.context) for m in network.sent if m.type is MessageType.HEARTBEAT]
+
+
 class ReadIndexTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Make a group of three that replica 1 leads, with one entry applied."""
@@ -29,8 +34,7 @@ class ReadIndexTests(SynchronousTestCase):
         states = self.read(1, b"r1")
 
         self.assertEqual(states, [ReadState(2, b"r1")])
-        heartbeats = [m for m in self.network.sent if m.type is MessageType.HEARTBEAT]
-        self.assertEqual([(m.to, m.context) for m in heartbeats], [(2, b"r1"), (3, b"r1")])
+        self.assertEqual(asked(self.network), [(2, b"r1")])
 
     def test_nothing_is_written(self) -> None:
         """A read costs no log entry."""
@@ -65,6 +69,20 @@ class ReadIndexTests(SynchronousTestCase):
 
         self.assertEqual(self.read(1, b"r1"), [ReadState(2, b"r1")])
 
+    def test_who_does_not_answer_is_asked_last(self) -> None:
+        """A follower that is gone holds up one read, until the ordinary heartbeat, and no others."""
+        self.network.isolate(2)
+        self.assertEqual(self.read(1, b"r1"), [])
+        self.network.tick()
+        self.assertEqual(self.network[1].read_states, [ReadState(2, b"r1")])
+
+        self.assertEqual(self.read(1, b"r2")[1:], [ReadState(2, b"r2")])
+
+        self.network.heal()
+        self.network.tick()
+        self.network.isolate(3)
+        self.assertEqual(self.read(1, b"r3")[2:], [ReadState(2, b"r3")])
+
     def test_learners_do_not_confirm(self) -> None:
         """A learner's acknowledgement is none of a majority."""
         network = Network(learners=[4])
@@ -96,20 +114,6 @@ class ReadIndexTests(SynchronousTestCase):
 
         self.assertEqual(self.read(2, b"r2"), [ReadState(2, b"r2")])
         self.assertEqual([m for m in self.network.sent if m.type is MessageType.HEARTBEAT], [])
-
-    def test_follower_of_five_is_not(self) -> None:
-        """Where asker and leader are no majority the others are asked as well."""
-        network = Network((1, 2, 3, 4, 5))
-        network.elect(1)
-        network.isolate(3, 4, 5)
-
-        network[2].raw.read_index(b"r2")
-        network.run()
-        self.assertEqual(network[2].read_states, [])
-        network.heal()
-        network.tick()
-
-        self.assertEqual(network[2].read_states, [ReadState(1, b"r2")])
 
     def test_learner_that_asks_confirms_nothing(self) -> None:
         """A learner's question is answered only once a majority of voters confirms the leader."""
@@ -161,6 +165,62 @@ class ReadIndexTests(SynchronousTestCase):
         self.network.tick()
 
         self.assertEqual(self.network[1].read_states, [ReadState(2, b"r1")])
+
+
+class FiveTests(SynchronousTestCase):
+    """Where a follower and its leader are no majority."""
+
+    def setUp(self) -> None:
+        """Make a group of five that replica 1 leads."""
+        self.network = Network((1, 2, 3, 4, 5))
+        self.network.elect(1)
+        self.network.sent.clear()
+
+    def test_asker_and_leader_are_none(self) -> None:
+        """Where asker and leader are no majority others are asked as well."""
+        self.network.isolate(3, 4, 5)
+
+        self.network[2].raw.read_index(b"r2")
+        self.network.run()
+        self.assertEqual(self.network[2].read_states, [])
+        self.network.heal()
+        self.network.tick()
+
+        self.assertEqual(self.network[2].read_states, [ReadState(1, b"r2")])
+
+    def test_no_more_are_asked_than_needed(self) -> None:
+        """Who asks has confirmed its own read: with it and the leader one more is a majority."""
+        self.network[2].raw.read_index(b"r2")
+        self.network.run()
+
+        self.assertEqual(self.network[2].read_states, [ReadState(1, b"r2")])
+        self.assertEqual(asked(self.network), [(3, b"r2")])
+
+    def test_question_confirms_no_other_read(self) -> None:
+        """A question may be old when it arrives: reads that began at the leader meanwhile have to wait for more."""
+        question = Message(MessageType.READ_INDEX, 1, 2, self.network[1].raw.raft.term, context=b"r2")
+        self.network.loses = lambda message: message.context == b"r1"
+        self.network[1].raw.read_index(b"r1")
+        self.network.run()
+
+        self.network[1].raw.step(question)
+        self.network.run()
+
+        self.assertEqual([state.context for state in self.network[2].read_states], [b"r2"])
+        self.assertEqual(self.network[1].read_states, [])
+
+    def test_answers_count_for_reads_before(self) -> None:
+        """Rule 28: who confirms a read confirms those that began before it as well."""
+        self.network.loses = lambda message: message.context == b"r1"
+        self.network[1].raw.read_index(b"r1")
+        self.network.run()
+
+        self.network[2].raw.read_index(b"r2")
+        self.network[3].raw.read_index(b"r3")
+        self.network.run()
+
+        self.assertEqual(asked(self.network)[-2:], [(4, b"r2"), (5, b"r3")])
+        self.assertEqual(self.network[1].read_states, [ReadState(1, b"r1")])
 
 
 class RulesTests(SynchronousTestCase):
@@ -249,11 +309,12 @@ class RulesTests(SynchronousTestCase):
         network.isolate(2, 3)
         network[1].raw.read_index(b"new half")
         network.run()
+        self.assertEqual(network[1].read_states, [])
         network.heal()
         network.isolate(4, 5)
         network[1].raw.read_index(b"old half")
         network.run()
-        self.assertEqual(network[1].read_states, [])
+        self.assertEqual([state.context for state in network[1].read_states], [b"new half"])
         network.heal()
         network.tick()
 

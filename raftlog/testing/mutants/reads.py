@@ -7,6 +7,7 @@ from typing import Any
 from raftlog import leader
 from raftlog.core import Raft
 from raftlog.messages import Message, MessageType
+from raftlog.readonly import ReadOnly
 from raftlog.reads import ReadRounds
 from raftlog.testing.mutants.mutant import Mutant
 
@@ -16,17 +17,22 @@ def _read_at_once(raft: Raft, message: Message) -> None:
 
 
 def _read_before_own_commit(raft: Raft, message: Message) -> None:
-    raft.read_only.add(message, raft.log.committed)
-    raft.read_only.acknowledge(raft.id, message.context)
-    leader._send_heartbeats(raft, message.context)
+    raft.read_only.add(message, raft.log.committed, {raft.id})
+    leader.bcast_heartbeat(raft)
 
 
-def _asker_suffices_in_any_term(raft: Raft, message: Message) -> bool:
-    return message.from_ != raft.id and raft.tracker.has_quorum({raft.id, message.from_})
+def _confirmed_in_any_term(raft: Raft, message: Message) -> set[int]:
+    return {raft.id, message.from_}
 
 
-def _any_asker_suffices(raft: Raft, message: Message) -> bool:
-    return message.term == raft.term and message.from_ != raft.id
+def _confirmed_by_everybody(raft: Raft, message: Message) -> set[int]:
+    return set(raft.tracker.ids) if message.from_ else {raft.id}
+
+
+def _confirm_all_before(self: ReadOnly, request: Message, index: int, confirmed: set[int]) -> None:
+    for pending in self._pending.values():
+        pending.confirmed |= confirmed
+    _real_add(self, request, index, confirmed)
 
 
 def _start_with_known_context(self: ReadRounds, now_seconds: float) -> bool:
@@ -47,6 +53,7 @@ def _do_not_wait_until_applied(self: ReadRounds, context: bytes, index: int) -> 
     _real_confirmed(self, context, 0)
 
 
+_real_add = ReadOnly.add
 _real_start = ReadRounds.start
 _real_wait = ReadRounds.wait
 _real_confirmed = ReadRounds.confirmed
@@ -65,14 +72,20 @@ MUTANTS = (
     Mutant(
         "count who asked in another term",
         "thesis §6.4: the quorum is one of the own term",
-        [(leader, "_asker_suffices", _asker_suffices_in_any_term)],
+        [(leader, "_confirmed_by", _confirmed_in_any_term)],
         "raftlog.test.test_read_index.ReadIndexTests.test_question_that_was_passed_on_confirms_nothing",
     ),
     Mutant(
         "count who asks for a quorum",
         "thesis §6.4: a quorum confirms that we lead",
-        [(leader, "_asker_suffices", _any_asker_suffices)],
-        "raftlog.test.test_read_index.ReadIndexTests.test_follower_of_five_is_not",
+        [(leader, "_confirmed_by", _confirmed_by_everybody)],
+        "raftlog.test.test_read_index.FiveTests.test_asker_and_leader_are_none",
+    ),
+    Mutant(
+        "count who asks for reads before",
+        "RAFT_RULES 26: a question proves nothing for a read that began after it was asked",
+        [(ReadOnly, "add", _confirm_all_before)],
+        "raftlog.test.test_read_index.FiveTests.test_question_confirms_no_other_read",
     ),
     Mutant(
         "reuse a read context",

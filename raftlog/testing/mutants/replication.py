@@ -49,8 +49,8 @@ def _append_without_matching(
     return _real_maybe_append(self, index, self.term_or_zero(index), entries, leader_commit)
 
 
-def _send_commit_to_everybody(raft: Raft, context: bytes) -> None:
-    for replica_id in raft.tracker.ids:
+def _send_commit_to_everybody(raft: Raft, context: bytes, replica_ids: list[int]) -> None:
+    for replica_id in replica_ids:
         if replica_id != raft.id:
             raft.send(MessageType.HEARTBEAT, replica_id, commit=raft.log.committed, context=context)
 
