@@ -27,7 +27,6 @@ def step_follower(raft: Raft, message: Message) -> None:
             # As the request's `from_` stays, the leader's answer or attention goes to whom it concerns.
             raft.messages.append(_forward(message, raft))
     elif type_ is MessageType.READ_INDEX_RESPONSE:
-        raft.log.commit_to(message.commit)
         raft.read_states.append(ReadState(message.index, message.context))
     elif type_ is MessageType.TIMEOUT_NOW:
         campaign.start(raft, transfer=True)

@@ -121,14 +121,11 @@ def _take_append_response(raft: Raft, message: Message, progress: Progress) -> N
     if not news and not (progress.match == message.index and progress.state is ProgressState.PROBE):
         return
     _advance_state(raft, message, progress)
-    committed = raft.log.committed
     # What is committed already can't be committed anew by hearing of it once more.
-    if progress.match > committed and maybe_commit(raft):
+    if progress.match > raft.log.committed and maybe_commit(raft):
         release_waiting_reads(raft)
-        # Who takes part is nothing to be told late.
-        if not raft.config.gather_commits or committed < raft.pending_conf_index <= raft.log.committed:
-            bcast_append(raft)
-    elif not is_self and progress.can_bump_commit(committed) and _wants_commit(raft, progress):
+        bcast_append(raft)
+    elif not is_self and progress.can_bump_commit(raft.log.committed):
         maybe_send_append(raft, message.from_, progress, send_if_empty=True)
     if is_self:
         return
@@ -136,11 +133,6 @@ def _take_append_response(raft: Raft, message: Message, progress: Progress) -> N
         pass
     if message.from_ == raft.transferee and progress.match == raft.log.last_index():
         raft.send(MessageType.TIMEOUT_NOW, message.from_)
-
-
-def _wants_commit(raft: Raft, progress: Progress) -> bool:
-    """Return whether a follower is to hear of commits by themselves, at least now, as somebody reads there."""
-    return not raft.config.gather_commits or progress.sent_commit < progress.wanted_commit
 
 
 def _take_rejection(raft: Raft, message: Message, progress: Progress) -> None:
@@ -288,17 +280,10 @@ def release_waiting_reads(raft: Raft) -> None:
 
 
 def _answer_read(raft: Raft, request: Message, index: int) -> None:
-    """Say which index a read may be served at; another replica also how far it may go by what we know of its log."""
     if request.from_ in (0, raft.id):
         raft.read_states.append(ReadState(index, request.context))
-        return
-    commit = 0
-    progress = raft.tracker.progress.get(request.from_)
-    if progress is not None:
-        commit = min(progress.match, raft.log.committed)
-        progress.sent_commit = max(progress.sent_commit, commit)
-        progress.wanted_commit = index
-    raft.send(MessageType.READ_INDEX_RESPONSE, request.from_, index=index, commit=commit, context=request.context)
+    else:
+        raft.send(MessageType.READ_INDEX_RESPONSE, request.from_, index=index, context=request.context)
 
 
 # ---- transfer -------------------------------------------------------------------------------------------------

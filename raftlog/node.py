@@ -309,7 +309,6 @@ class Node(Service):
             pre_vote=True,
             step_down_on_removal=True,
             async_storage_writes=True,
-            gather_commits=self.times.gathering_ticks > 0,
         )
 
     # ---- requests ---------------------------------------------------------------------------------------------

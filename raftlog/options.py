@@ -12,8 +12,7 @@ class Times(msgspec.Struct, frozen=True):
     heartbeat_ticks: int = 3
     election_ticks: int = 12
     #: For so long a follower gathers what is committed before it applies it, unless somebody waits for it there; the
-    #: fewer transactions of its state machine, the less they cost. It hears of commits with the next entries or
-    #: heartbeat then, which may be `heartbeat_ticks` later. 0: it hears of them and applies at once.
+    #: fewer transactions of its state machine, the less they cost. 0: it applies at once.
     gathering_ticks: int = 0
 
 

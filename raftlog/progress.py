@@ -67,7 +67,6 @@ class Progress:
     `match`: the highest index known to be in its log; never goes back within a term.
     `next`: the first index to send; always above `match`.
     `sent_commit`: the highest commit index sent, as far as the follower can have taken it.
-    `wanted_commit`: the highest index that it was told to read at; it waits until it knows that to be committed.
     `pending_snapshot`: in SNAPSHOT the index of the snapshot that is on its way.
     `recent_active`: anything was heard from it since the last check of the quorum.
     `owes_answer`: a heartbeat was sent to it and nothing heard that answers one.
@@ -85,14 +84,12 @@ class Progress:
         "recent_active",
         "sent_commit",
         "state",
-        "wanted_commit",
     )
 
     def __init__(self, match: int, next: int, inflights: Inflights, *, is_learner: bool, recent_active: bool) -> None:
         self.match = match
         self.next = next
         self.sent_commit = 0
-        self.wanted_commit = 0
         self.state = ProgressState.PROBE
         self.pending_snapshot = 0
         self.recent_active = recent_active

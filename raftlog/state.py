@@ -41,10 +41,8 @@ class Config(msgspec.Struct, frozen=True):
     """How a core behaves; times in ticks, sizes in bytes.
 
     `applied` is what the state machine has applied at the start. `election_ticks` is the minimum of the election
-    timeout, which is random below twice that. `gather_commits`: followers hear of a commit with what is sent to them
-    next anyway, such as the next entries or heartbeat, and get no message for it alone. `lease_read_only`,
-    `disable_conf_change_validation` and switching off pre-vote, check-quorum or step-down exist for the data-driven
-    cases; the driver never sets them.
+    timeout, which is random below twice that. `lease_read_only`, `disable_conf_change_validation` and switching off
+    pre-vote, check-quorum or step-down exist for the data-driven cases; the driver never sets them.
     """
 
     replica_id: int
@@ -60,6 +58,5 @@ class Config(msgspec.Struct, frozen=True):
     pre_vote: bool = True
     step_down_on_removal: bool = True
     async_storage_writes: bool = True
-    gather_commits: bool = False
     lease_read_only: bool = False
     disable_conf_change_validation: bool = False
