@@ -120,7 +120,8 @@ class Group:
     `wake` asks the Node for a turn soon; `fatal` ends the process; `role_changed` hears of each change of role or
     leader; `write` puts a record into the write-ahead log that nothing waits for. Beyond `log_bytes_max` the log is
     compacted to half of that: a follower further behind gets a snapshot (RAFT_RULES 17). While one is on its way the
-    log may be as long as `held_bytes_max`. A follower gathers what it applies for `gathering_ticks`.
+    log may be as long as `held_bytes_max`. A follower gathers what it applies for `gathering_ticks`, and a leader the
+    news of commits.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class Group:
         self.asleep = False
         self._quiet_ticks = 0
         self._quiet_mark = (0, 0, 0)
-        self._news = CommitNews()
+        self._news = CommitNews(max(1, gathering_ticks))
         #: A tick has passed since news were kept.
         self._tell_news = False
 
@@ -259,9 +260,8 @@ class Group:
     def tick(self, now_seconds: float, round_seconds_max: float) -> None:
         """Let one tick of time pass."""
         self.raw.tick()
-        if self._news:
-            self._tell_news = True
-            self._wake(self)
+        if self._news.tick():
+            self._tell_news_now()
         if self._to_apply.tick():
             self._wake(self)
         if self.reads:
@@ -272,6 +272,10 @@ class Group:
             self._wake(self)
         else:
             self._count_quiet()
+
+    def _tell_news_now(self) -> None:
+        self._tell_news = True
+        self._wake(self)
 
     # ---- sleep ------------------------------------------------------------------------------------------------
 
@@ -494,6 +498,9 @@ class Group:
         decode = _DECODE_CHANGE if entry.type is EntryType.CONF_CHANGE else _DECODE_CHANGE_V2
         conf_state = self.raw.apply_conf_change(decode(entry.data) if entry.data else ConfChangeV2())
         self.log.note_conf_state(entry.index, conf_state)
+        if self._news:
+            # Who takes part is nothing to be told late.
+            self._tell_news_now()
 
     def compact(self, keep_bytes: int) -> None:
         """Drop the log but for its newest `keep_bytes`, as far as the state machine has it on its disk."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.messages import GroupMessage, Message, MessageType
+from raftlog.messages import ConfChange, ConfChangeType, GroupMessage, Message, MessageType
+from raftlog.options import Times
 from raftlog.test.three import GROUP, Three
 
 LINE = b"line"
 
 
 class NewsTests(SynchronousTestCase):
+    times = Times()
+
     def setUp(self) -> None:
         """Three servers with a leader, and nothing under way."""
-        self.three = Three()
+        self.three = Three(times=self.times)
         self.three.run(2)
         self.leader = self.three.leader()
         self.followers = [name for name in "ABC" if name != self.leader]
@@ -94,3 +97,38 @@ class NewsTests(SynchronousTestCase):
 
         self.successResultOf(write)
         self.assertEqual([len(machine.lines) for machine in self.three.machines.values()], [2, 2, 2])
+
+
+class GatheredNewsTests(NewsTests):
+    """Where followers gather what they apply, the news of commits waits longer, and the rest is as before."""
+
+    times = Times(gathering_ticks=4)
+
+    def test_next_append_brings_the_news(self) -> None:
+        """Writes one after the other cost one append to each follower."""
+        for _ in range(5):
+            self.write()
+
+        self.assertEqual([len(message.entries) for message in self.appends()][-10:], [1] * 10)
+
+    def test_tick_brings_the_news(self) -> None:
+        """Where nothing follows, an ordinary heartbeat tells of it: no append has to."""
+        self.write()
+
+        self.three.run(0.2)
+
+        self.assertEqual([message for message in self.appends() if not message.entries], [])
+        self.assertEqual([len(self.three.machines[name].lines) for name in self.followers], [1, 1])
+
+    def test_change_of_membership(self) -> None:
+        """Who takes part is told at once."""
+        self.three.run(0.2)
+        self.appends()
+        change = ConfChange(ConfChangeType.ADD_LEARNER, 4)
+
+        proposal = self.three.network.nodes[self.leader].propose_conf_change(GROUP, change)
+        self.instant()
+
+        self.successResultOf(proposal)
+        told = [message for message in self.appends() if not message.entries]
+        self.assertEqual(len([message for message in told if message.to in (1, 2, 3)]), 2)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec.structs import replace
-
 from raftlog import leader
 from raftlog.core import Raft
 from raftlog.messages import Message, MessageType
@@ -29,12 +27,6 @@ def _confirmed_in_any_term(raft: Raft, message: Message) -> set[int]:
 
 def _confirmed_by_everybody(raft: Raft, message: Message) -> set[int]:
     return set(raft.tracker.ids) if message.from_ else {raft.id}
-
-
-def _answer_with_any_commit(raft: Raft, request: Message, index: int) -> None:
-    sent = len(raft.messages)
-    _real_answer(raft, request, index)
-    raft.messages[sent:] = [replace(answer, commit=index) for answer in raft.messages[sent:]]
 
 
 def _confirm_all_before(self: ReadOnly, request: Message, index: int, confirmed: set[int]) -> None:
@@ -62,7 +54,6 @@ def _do_not_wait_until_applied(self: ReadRounds, context: bytes, index: int) -> 
 
 
 _real_add = ReadOnly.add
-_real_answer = leader._answer_read
 _real_start = ReadRounds.start
 _real_wait = ReadRounds.wait
 _real_confirmed = ReadRounds.confirmed
@@ -95,11 +86,6 @@ MUTANTS = (
         "RAFT_RULES 26: a question proves nothing for a read that began after it was asked",
         [(ReadOnly, "add", _confirm_all_before)],
         "raftlog.test.test_read_index.FiveTests.test_question_confirms_no_other_read",
-    ),
-    Mutant(
-        "answer a read with what is not proven",
-        "RAFT_RULES 7: commit is at most what the leader knows to be there",
-        [(leader, "_answer_read", _answer_with_any_commit)],
     ),
     Mutant(
         "reuse a read context",
