@@ -62,6 +62,7 @@ class Raft:
         self.read_states: list[ReadState] = []
         self.messages: list[Message] = []
         self.after_append: list[Message] = []
+        self.ticks = 0
         self.election_elapsed = 0
         self.heartbeat_elapsed = 0
         self.randomized_election_ticks = config.election_ticks
@@ -229,6 +230,7 @@ class Raft:
 
     def tick(self) -> None:
         """Let one tick pass."""
+        self.ticks += 1
         self.election_elapsed += 1
         if self.role is Role.LEADER:
             self._tick_leader()

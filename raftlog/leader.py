@@ -207,13 +207,13 @@ def _send_heartbeats(raft: Raft, context: bytes, replica_ids: list[int]) -> None
         commit = min(progress.match, raft.log.committed)
         raft.send(MessageType.HEARTBEAT, replica_id, commit=commit, context=context)
         progress.sent_commit = commit
-        progress.owes_answer = True
+        progress.asked(raft.ticks)
 
 
 def _take_heartbeat_response(raft: Raft, message: Message, progress: Progress) -> None:
     progress.recent_active = True
     progress.paused = False
-    progress.owes_answer = False
+    progress.answered(raft.ticks)
     if progress.match < raft.log.last_index() or progress.state is ProgressState.PROBE:
         maybe_send_append(raft, message.from_, progress, send_if_empty=True)
     if message.context and not raft.config.lease_read_only:
@@ -257,15 +257,20 @@ def _confirmed_by(raft: Raft, message: Message) -> set[int]:
 
 
 def _whom_to_ask(raft: Raft, confirmed: set[int]) -> list[int]:
-    """Return followers that are a quorum with those who confirmed already.
+    """Return followers that are a quorum with those who confirmed already, as few as that takes.
 
-    As few as that takes, those first that owe no answer: who is dead, paused or slow holds up one round at most, and
-    that one until the next ordinary heartbeat, which asks everybody for the newest round.
+    Those first that owe no answer, were heard of lately and are fast: who just died, was paused or became slow
+    holds up one round, until the next ordinary heartbeat, which asks everybody for the newest round.
     """
     progress = raft.tracker.progress
+
+    def reluctance(voter: int) -> tuple[bool, bool, int, int]:
+        known = progress[voter]
+        return known.owes_answer, not known.recent_active, known.slowness, voter
+
     asked: list[int] = []
-    for replica_id in sorted(raft.tracker.membership.voters - confirmed, key=lambda i: (progress[i].owes_answer, i)):
-        asked.append(replica_id)
+    for voter in sorted(raft.tracker.membership.voters - confirmed, key=reluctance):
+        asked.append(voter)
         if raft.tracker.has_quorum(confirmed.union(asked)):
             break
     return asked

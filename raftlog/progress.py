@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 
+#: For so many answers, and one more for each tick it took, a follower is remembered to have been slow.
+SLOW_ANSWERS = 8
+
 
 class ProgressState(Enum):
     """How the leader sends to a follower."""
@@ -69,11 +72,13 @@ class Progress:
     `sent_commit`: the highest commit index sent, as far as the follower can have taken it.
     `pending_snapshot`: in SNAPSHOT the index of the snapshot that is on its way.
     `recent_active`: anything was heard from it since the last check of the quorum.
-    `owes_answer`: a heartbeat was sent to it and nothing heard that answers one.
+    `owes_answer`: a heartbeat was sent to it, in tick `asked_tick`, and none has been answered since.
+    `slowness`: above 0 for some answers after one that took a tick or more.
     `paused`: in PROBE a probe is out; in REPLICATE the window is full. Lifted by any sign of life.
     """
 
     __slots__ = (
+        "asked_tick",
         "inflights",
         "is_learner",
         "match",
@@ -83,6 +88,7 @@ class Progress:
         "pending_snapshot",
         "recent_active",
         "sent_commit",
+        "slowness",
         "state",
     )
 
@@ -94,9 +100,25 @@ class Progress:
         self.pending_snapshot = 0
         self.recent_active = recent_active
         self.owes_answer = False
+        self.asked_tick = 0
+        self.slowness = 0
         self.paused = False
         self.inflights = inflights
         self.is_learner = is_learner
+
+    def asked(self, tick: int) -> None:
+        """Take note of a heartbeat that was sent in a tick."""
+        if not self.owes_answer:
+            self.owes_answer = True
+            self.asked_tick = tick
+
+    def answered(self, tick: int) -> None:
+        """Take note of an answer to a heartbeat."""
+        if self.owes_answer:
+            self.owes_answer = False
+            took_ticks = tick - self.asked_tick
+            # It may answer an older heartbeat than we think, so that one fast answer after a slow one proves nothing.
+            self.slowness = max(self.slowness - 1, SLOW_ANSWERS + took_ticks if took_ticks else 0)
 
     def _enter(self, state: ProgressState) -> None:
         self.paused = False

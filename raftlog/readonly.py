@@ -10,12 +10,13 @@ from raftlog.messages import Message
 class _Pending:
     """A read context on its way: the request, the commit index it may read at, and who confirmed the leader."""
 
-    __slots__ = ("confirmed", "index", "request")
+    __slots__ = ("answered", "confirmed", "index", "request")
 
     def __init__(self, request: Message, index: int, confirmed: set[int]) -> None:
         self.request = request
         self.index = index
         self.confirmed = confirmed
+        self.answered = False
 
 
 class ReadOnly:
@@ -35,20 +36,24 @@ class ReadOnly:
     ) -> list[tuple[Message, int]]:
         """Count a replica's answer to a heartbeat with `context`, which confirms that and all before it.
 
-        Take out those that a quorum confirmed now, as (request, index) in order. An unknown context confirms nothing.
+        Return those that a quorum confirmed now, as (request, index) in order. They stay known as long as one before
+        them waits, for later answers to their heartbeats count for that one. An unknown context confirms nothing.
         """
         if context not in self._pending:
             return []
         done = []
-        for known, pending in list(self._pending.items()):
-            pending.confirmed.add(replica_id)
-            if is_quorum(pending.confirmed):
-                del self._pending[known]
-                done.append((pending.request, pending.index))
+        for known, pending in self._pending.items():
+            if not pending.answered:
+                pending.confirmed.add(replica_id)
+                if is_quorum(pending.confirmed):
+                    pending.answered = True
+                    done.append((pending.request, pending.index))
             if known == context:
                 break
+        while self._pending and next(iter(self._pending.values())).answered:
+            del self._pending[next(iter(self._pending))]
         return done
 
     def last_context(self) -> bytes:
-        """Return the newest context that waits, empty if none does: ordinary heartbeats carry it."""
+        """Return the newest context, empty if none waits: ordinary heartbeats carry it."""
         return next(reversed(self._pending), b"")

@@ -79,9 +79,30 @@ class ReadIndexTests(SynchronousTestCase):
         self.assertEqual(self.read(1, b"r2")[1:], [ReadState(2, b"r2")])
 
         self.network.heal()
-        self.network.tick()
+        self.network.tick(12)
         self.network.isolate(3)
         self.assertEqual(self.read(1, b"r3")[2:], [ReadState(2, b"r3")])
+
+    def test_who_was_slow_is_asked_last(self) -> None:
+        """An answer that took longer than others' is no reason to ask for the next one."""
+        self.network.loses = lambda message: message.type is MessageType.HEARTBEAT_RESPONSE and message.from_ == 2
+        self.read(1, b"r1")
+        self.network.tick()
+        self.network.heal()
+        self.network[1].raw.step(Message(MessageType.HEARTBEAT_RESPONSE, 1, 2, 1, context=b"r1"))
+        self.network.sent.clear()
+
+        self.read(1, b"r2")
+
+        self.assertEqual(asked(self.network), [(3, b"r2")])
+
+    def test_who_led_before_is_not_asked(self) -> None:
+        """A new leader asks those that it heard of: nobody knows better that the one before is gone."""
+        self.network.isolate(1)
+        self.network.tick(2 * ELECTION_TICKS, 2, 3)
+        (leader,) = [leader for leader in self.network.leaders() if leader != 1]
+
+        self.assertEqual([state.context for state in self.read(leader, b"r1")], [b"r1"])
 
     def test_learners_do_not_confirm(self) -> None:
         """A learner's acknowledgement is none of a majority."""
@@ -208,6 +229,23 @@ class FiveTests(SynchronousTestCase):
 
         self.assertEqual([state.context for state in self.network[2].read_states], [b"r2"])
         self.assertEqual(self.network[1].read_states, [])
+
+    def test_answers_to_a_confirmed_read_count_for_reads_before(self) -> None:
+        """Rule 28: also those that come once the read that they were asked for is confirmed."""
+        self.network.isolate(2)
+        self.network[1].raw.read_index(b"r1")
+        self.network.run()
+        self.network.loses = lambda message: message.type is MessageType.HEARTBEAT
+        self.network[4].raw.read_index(b"r4")
+        self.network.run()
+        self.assertEqual((self.network[1].read_states, self.network[4].read_states), ([], []))
+
+        self.network.heal()
+        self.network.isolate(2)
+        self.network.tick(1, 1)
+
+        self.assertEqual(self.network[4].read_states, [ReadState(1, b"r4")])
+        self.assertEqual(self.network[1].read_states, [ReadState(1, b"r1")])
 
     def test_answers_count_for_reads_before(self) -> None:
         """Rule 28: who confirms a read confirms those that began before it as well."""
