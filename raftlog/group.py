@@ -168,7 +168,7 @@ class Group:
         self._quiet_ticks = 0
         self._quiet_mark = (0, 0, 0)
         self._news = CommitNews(max(1, gathering_ticks))
-        #: A tick has passed since news were kept.
+        #: What waits there goes with the next turn.
         self._tell_news = False
 
     # ---- what is asked of it ----------------------------------------------------------------------------------

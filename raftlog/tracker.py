@@ -85,10 +85,6 @@ class Tracker:
         votes = dict.fromkeys(replica_ids, True)
         return joint_vote(self.membership.incoming, self.membership.outgoing, votes) is VoteResult.WON
 
-    def is_singleton(self) -> bool:
-        """Return whether one voter decides alone."""
-        return len(self.membership.incoming) == 1 and not self.membership.outgoing
-
     def record_vote(self, replica_id: int, granted: bool) -> VoteResult:
         """Count a vote, the first of each replica, and return how the election stands."""
         self.votes.setdefault(replica_id, granted)
