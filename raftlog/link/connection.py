@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from raftlog.link.frames import EMPTY_FRAME, FrameDecoder, FrameError
+from raftlog.link.frames import FrameDecoder, FrameError
 from raftlog.link.greeting import Prover
 from raftlog.link.handshake import Handshake, HandshakeError
 from raftlog.link.identity import Identity, Lane
@@ -167,10 +167,8 @@ class FramedConnection(Protocol):
         elif self._unfinished_ticks > self._unfinished_ticks_max:
             self._log.warn("{peer} did not end a frame in time", peer=self.peer.name)
             self.abort(f"a frame did not end within {self._wiring.options.frame_seconds} seconds")
-        elif self._outbox.wrote:
-            self._outbox.wrote = False
-        elif not self._outbox.paused:
-            self.transport.write(EMPTY_FRAME)
+        else:
+            self._outbox.give_sign_of_life()
 
     # ---- called by the transport ----
 

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from raftlog.link.frames import HEADER_BYTES, frame
+from raftlog.link.frames import EMPTY_FRAME, HEADER_BYTES, frame
 from raftlog.link.options import LinkCounters, LinkOptions
 
 _log = Logger()
@@ -60,8 +60,8 @@ class Outbox:
         self._write: Callable[[bytes], None] | None = None
         #: Whether frames are held: nothing is attached, or it asked to pause.
         self.paused = True
-        #: Set by every write; cleared by whoever watches for idleness.
-        self.wrote = False
+        #: Whether a frame was written since the last sign of life was asked for.
+        self._wrote = False
         #: Whether an item was ever accepted.
         self.used = False
 
@@ -99,6 +99,14 @@ class Outbox:
             self._queued_bytes -= len(data)
             self._write_frame(data)
 
+    def give_sign_of_life(self) -> None:
+        """Write an empty frame, unless something was written since this was asked for last, or frames are held."""
+        if self._wrote:
+            self._wrote = False
+        elif not self.paused:
+            assert self._write is not None
+            self._write(EMPTY_FRAME)
+
     def close(self) -> None:
         """Drop and count everything that is not written, and refuse what comes."""
         self._counters.items_dropped += len(self._items) + sum(count for _, count in self._frames)
@@ -134,5 +142,5 @@ class Outbox:
         assert self._write is not None
         self._counters.frames_sent += 1
         self._counters.bytes_sent += len(data)
-        self.wrote = True
+        self._wrote = True
         self._write(data)
