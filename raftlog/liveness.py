@@ -1,10 +1,18 @@
-"""Which of the servers that share a group with this one are alive, by one heartbeat for all groups."""
+"""Which of the servers that share a group with this one are alive, by one heartbeat for all groups.
+
+Whatever the groups send each other says the same, so that only who was sent nothing else is greeted: among ten servers
+ninety frames in the time of a heartbeat otherwise. Now and then everybody is: a greeting also says which process of a
+server is alive, and it may get lost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from raftlog.messages import Alive
+
+#: So many greetings in a row may be spared for other messages.
+SPARED_MAX = 8
 
 
 class Liveness:
@@ -20,6 +28,11 @@ class Liveness:
         self._boots: dict[str, int] = {}
         self._silent: set[str] = set()
         self._full: set[str] = set()
+        #: Who was sent something since the last greetings were due, and how many greetings were spared each since its
+        #: last one.
+        self._sent: set[str] = set()
+        self._spared: dict[str, int] = {}
+        self._own_full = False
 
     def set_neighbours(self, own: str, servers: Iterable[str]) -> None:
         """Replace the servers that share a group with this one."""
@@ -28,15 +41,34 @@ class Liveness:
         self._heard = {server: self._heard.get(server, self._ticks) for server in sorted(neighbours)}
         self._silent &= neighbours
         self._full &= neighbours
+        self._spared = {server: spared for server, spared in self._spared.items() if server in neighbours}
 
-    @property
-    def neighbours(self) -> list[str]:
-        """The servers that are told of our life."""
-        return list(self._heard)
+    def sent(self, server: str) -> None:
+        """Take note that a server was sent something."""
+        self._sent.add(server)
 
-    def greeting(self, full: bool) -> Alive:
-        """Return what the neighbours are told."""
-        return Alive(self.own, self._boot, full)
+    def to_greet(self, full: bool) -> list[str]:
+        """Return who has to be told that we live, or that our disk is full now or is not any more."""
+        if full != self._own_full:
+            self._own_full = full
+            self._spared.clear()
+        due = []
+        for server in self._heard:
+            spared = self._spared.get(server, SPARED_MAX)
+            if server in self._sent and spared < SPARED_MAX:
+                self._spared[server] = spared + 1
+            else:
+                due.append(server)
+        self._sent.clear()
+        return due
+
+    def greeting(self) -> Alive:
+        """Return what they are told."""
+        return Alive(self.own, self._boot, self._own_full)
+
+    def greeted(self, server: str) -> None:
+        """Take note that a greeting is on its way."""
+        self._spared[server] = 0
 
     def may_lead(self, server: str) -> bool:
         """Return whether a server is heard and its disk is not full."""
@@ -46,12 +78,17 @@ class Liveness:
         """Return whether a server was not heard for the time of an election."""
         return server in self._silent
 
+    def heard_of(self, server: str) -> None:
+        """Take any message of a server for a sign of its life."""
+        if server in self._heard:
+            self._heard[server] = self._ticks
+            self._silent.discard(server)
+
     def heard(self, item: Alive) -> bool:
-        """Take a server's heartbeat; say whether that is another process than before."""
+        """Take a server's greeting; say whether that is another process than before."""
         if item.server not in self._heard:
             return False
-        self._heard[item.server] = self._ticks
-        self._silent.discard(item.server)
+        self.heard_of(item.server)
         if item.full:
             self._full.add(item.server)
         else:

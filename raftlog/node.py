@@ -389,6 +389,7 @@ class Node(Service):
                 self._snapshots.acknowledged(item)
 
     def _step(self, group: Group, message: Message) -> None:
+        self._sleep.heard_of(group.peers.get(message.from_, ""))
         try:
             group.step(message)
         except CommitBeyondLog as lost:
@@ -466,7 +467,10 @@ class Node(Service):
 
     def _give(self, group: Group, replica_id: int, lane: Lane, item: Any) -> bool:
         server = group.peers.get(replica_id)
-        return server is not None and self._transport.send(server, lane, item)
+        if server is None or not self._transport.send(server, lane, item):
+            return False
+        self._sleep.sent(server)
+        return True
 
     def _send(self, messages: list[tuple[Group, Message]]) -> None:
         for group, message in messages:

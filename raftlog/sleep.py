@@ -73,9 +73,7 @@ class Sleep:
             if group.may_sleep:
                 self._let_sleep(group)
         if self._ticks % self._times.heartbeat_ticks == 0:
-            greeting = self._liveness.greeting(self._is_full())
-            for server in self._liveness.neighbours:
-                self._send(server, Lane.CONTROL, greeting)
+            self._greet()
         for server in self._liveness.tick():
             self._missed(server)
 
@@ -90,10 +88,25 @@ class Sleep:
         if group.asleep:
             self._ticking.pop(group.group_id, None)
 
+    def sent(self, server: str) -> None:
+        """Take note of a message to another server, which tells it that this one lives."""
+        self._liveness.sent(server)
+
+    def heard_of(self, server: str) -> None:
+        """Take note of a message from another server."""
+        self._liveness.heard_of(server)
+
     def heard(self, item: Alive) -> None:
-        """Take another server's heartbeat."""
+        """Take another server's greeting."""
         if self._liveness.heard(item):
             self._missed(item.server)
+
+    def _greet(self) -> None:
+        due = self._liveness.to_greet(self._is_full())
+        greeting = self._liveness.greeting()
+        for server in due:
+            if self._send(server, Lane.CONTROL, greeting):
+                self._liveness.greeted(server)
 
     def _let_sleep(self, group: Group) -> None:
         if any(self._liveness.is_silent(server) for server in group.peers.values()):
