@@ -40,6 +40,7 @@ _VOTES = frozenset((MessageType.VOTE, MessageType.PRE_VOTE))
 class Raft:
     """The state of one replica (Raft figure 2).
 
+    `ticks`: how many have passed; what happened when is told by it.
     `pending_conf_index`: no membership change is proposed until everything up to here is applied.
     `uncommitted_size`: bytes of the leader's proposals that are not committed yet.
     `waiting_reads`: reads that came before the leader committed anything in its term (RAFT_RULES 25).
@@ -247,7 +248,7 @@ class Raft:
             self.give_up_transfer()
         if self.role is Role.LEADER and self.heartbeat_elapsed >= self.config.heartbeat_ticks:
             self.heartbeat_elapsed = 0
-            leader.bcast_heartbeat(self)
+            leader.send_due_heartbeats(self)
 
     # ---- messages ---------------------------------------------------------------------------------------------
 

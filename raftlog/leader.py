@@ -14,6 +14,9 @@ from raftlog.storage import LogError, SnapshotTemporarilyUnavailable, entry_size
 if TYPE_CHECKING:
     from raftlog.core import Raft
 
+#: A read asked in this tick or the one before waits for nothing but its answers.
+READ_TICKS = 2
+
 
 def step(raft: Raft, message: Message) -> None:
     """Take a message as the leader; one from a replica outside the configuration is ignored."""
@@ -94,6 +97,7 @@ def maybe_send_append(raft: Raft, to: int, progress: Progress, *, send_if_empty:
     if not entries and not send_if_empty:
         return False
     raft.send(MessageType.APPEND, to, index=previous, log_term=previous_term, entries=entries, commit=log.committed)
+    progress.sent_tick = raft.ticks
     progress.sent_entries(len(entries), sum(map(entry_size, entries)))
     progress.sent_commit = log.committed
     return True
@@ -112,7 +116,7 @@ def _maybe_send_snapshot(raft: Raft, to: int, progress: Progress) -> bool:
 
 
 def _take_append_response(raft: Raft, message: Message, progress: Progress) -> None:
-    progress.recent_active = True
+    progress.heard_of(raft.ticks)
     if message.reject:
         _take_rejection(raft, message, progress)
         return
@@ -198,6 +202,21 @@ def bcast_heartbeat(raft: Raft) -> None:
     _send_heartbeats(raft, raft.read_only.last_context(), raft.tracker.ids)
 
 
+def send_due_heartbeats(raft: Raft) -> None:
+    """Send a heartbeat to the followers that need one, or to all if a read has waited for a whole tick.
+
+    One that was sent something and was heard of since the last heartbeats were due needs none (Raft figure 2: they are
+    for idle periods). A read that takes so long may have asked somebody who is dead.
+    """
+    if raft.read_only.waits_since(raft.ticks - min(READ_TICKS, raft.config.heartbeat_ticks)):
+        bcast_heartbeat(raft)
+        return
+    since = raft.ticks - raft.config.heartbeat_ticks
+    progress = raft.tracker.progress
+    idle = [id_ for id_ in raft.tracker.ids if not progress[id_].is_in_touch(since)]
+    _send_heartbeats(raft, raft.read_only.last_context(), idle)
+
+
 def _send_heartbeats(raft: Raft, context: bytes, replica_ids: list[int]) -> None:
     for replica_id in replica_ids:
         if replica_id == raft.id:
@@ -207,11 +226,12 @@ def _send_heartbeats(raft: Raft, context: bytes, replica_ids: list[int]) -> None
         commit = min(progress.match, raft.log.committed)
         raft.send(MessageType.HEARTBEAT, replica_id, commit=commit, context=context)
         progress.sent_commit = commit
+        progress.sent_tick = raft.ticks
         progress.asked(raft.ticks)
 
 
 def _take_heartbeat_response(raft: Raft, message: Message, progress: Progress) -> None:
-    progress.recent_active = True
+    progress.heard_of(raft.ticks)
     progress.paused = False
     progress.answered(raft.ticks)
     if progress.match < raft.log.last_index() or progress.state is ProgressState.PROBE:
@@ -242,7 +262,7 @@ def read_index(raft: Raft, message: Message) -> None:
     if raft.config.lease_read_only or raft.tracker.has_quorum(confirmed):
         _answer_read(raft, message, raft.log.committed)
     else:
-        raft.read_only.add(message, raft.log.committed, confirmed)
+        raft.read_only.add(message, raft.log.committed, confirmed, raft.ticks)
         _send_heartbeats(raft, message.context, _whom_to_ask(raft, confirmed))
 
 

@@ -11,6 +11,8 @@ from enum import Enum
 
 #: For so many answers, and one more for each tick it took, a follower is remembered to have been slow.
 SLOW_ANSWERS = 8
+#: The tick of what has not happened yet.
+NEVER = -(1 << 62)
 
 
 class ProgressState(Enum):
@@ -72,6 +74,7 @@ class Progress:
     `sent_commit`: the highest commit index sent, as far as the follower can have taken it.
     `pending_snapshot`: in SNAPSHOT the index of the snapshot that is on its way.
     `recent_active`: anything was heard from it since the last check of the quorum.
+    `sent_tick`, `heard_tick`: when an append or a heartbeat was sent to it last, and when it was heard of.
     `owes_answer`: a heartbeat was sent to it, in tick `asked_tick`, and none has been answered since.
     `slowness`: above 0 for some answers after one that took a tick or more.
     `paused`: in PROBE a probe is out; in REPLICATE the window is full. Lifted by any sign of life.
@@ -79,6 +82,7 @@ class Progress:
 
     __slots__ = (
         "asked_tick",
+        "heard_tick",
         "inflights",
         "is_learner",
         "match",
@@ -88,6 +92,7 @@ class Progress:
         "pending_snapshot",
         "recent_active",
         "sent_commit",
+        "sent_tick",
         "slowness",
         "state",
     )
@@ -99,12 +104,23 @@ class Progress:
         self.state = ProgressState.PROBE
         self.pending_snapshot = 0
         self.recent_active = recent_active
+        self.sent_tick = NEVER
+        self.heard_tick = NEVER
         self.owes_answer = False
         self.asked_tick = 0
         self.slowness = 0
         self.paused = False
         self.inflights = inflights
         self.is_learner = is_learner
+
+    def heard_of(self, tick: int) -> None:
+        """Take note of any answer."""
+        self.recent_active = True
+        self.heard_tick = tick
+
+    def is_in_touch(self, since_tick: int) -> bool:
+        """Return whether it was sent something and heard of, both after a tick."""
+        return self.sent_tick > since_tick and self.heard_tick > since_tick
 
     def asked(self, tick: int) -> None:
         """Take note of a heartbeat that was sent in a tick."""

@@ -8,14 +8,15 @@ from raftlog.messages import Message
 
 
 class _Pending:
-    """A read context on its way: the request, the commit index it may read at, and who confirmed the leader."""
+    """A read context on its way: the request, the commit index it may read at, who confirmed the leader, since when."""
 
-    __slots__ = ("answered", "confirmed", "index", "request")
+    __slots__ = ("answered", "confirmed", "index", "request", "tick")
 
-    def __init__(self, request: Message, index: int, confirmed: set[int]) -> None:
+    def __init__(self, request: Message, index: int, confirmed: set[int], tick: int) -> None:
         self.request = request
         self.index = index
         self.confirmed = confirmed
+        self.tick = tick
         self.answered = False
 
 
@@ -27,9 +28,9 @@ class ReadOnly:
     def __init__(self) -> None:
         self._pending: dict[bytes, _Pending] = {}
 
-    def add(self, request: Message, index: int, confirmed: set[int]) -> None:
-        """Remember a request that may read at `index` and who confirms it already; a known one is left as it is."""
-        self._pending.setdefault(request.context, _Pending(request, index, confirmed))
+    def add(self, request: Message, index: int, confirmed: set[int], tick: int) -> None:
+        """Remember a request of `tick` that may read at `index`, and who confirms it; a known one is left as it is."""
+        self._pending.setdefault(request.context, _Pending(request, index, confirmed, tick))
 
     def acknowledge(
         self, replica_id: int, context: bytes, is_quorum: Callable[[set[int]], bool]
@@ -53,6 +54,11 @@ class ReadOnly:
         while self._pending and next(iter(self._pending.values())).answered:
             del self._pending[next(iter(self._pending))]
         return done
+
+    def waits_since(self, tick: int) -> bool:
+        """Return whether a request of that tick, or of one before it, waits."""
+        oldest = next(iter(self._pending.values()), None)
+        return oldest is not None and oldest.tick <= tick
 
     def last_context(self) -> bytes:
         """Return the newest context, empty if none waits: ordinary heartbeats carry it."""

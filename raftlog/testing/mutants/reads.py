@@ -17,7 +17,7 @@ def _read_at_once(raft: Raft, message: Message) -> None:
 
 
 def _read_before_own_commit(raft: Raft, message: Message) -> None:
-    raft.read_only.add(message, raft.log.committed, {raft.id})
+    raft.read_only.add(message, raft.log.committed, {raft.id}, raft.ticks)
     leader.bcast_heartbeat(raft)
 
 
@@ -29,10 +29,10 @@ def _confirmed_by_everybody(raft: Raft, message: Message) -> set[int]:
     return set(raft.tracker.ids) if message.from_ else {raft.id}
 
 
-def _confirm_all_before(self: ReadOnly, request: Message, index: int, confirmed: set[int]) -> None:
+def _confirm_all_before(self: ReadOnly, request: Message, index: int, confirmed: set[int], tick: int) -> None:
     for pending in self._pending.values():
         pending.confirmed |= confirmed
-    _real_add(self, request, index, confirmed)
+    _real_add(self, request, index, confirmed, tick)
 
 
 def _start_with_known_context(self: ReadRounds, now_seconds: float) -> bool:

@@ -13,6 +13,7 @@ from raftlog.core import Raft
 from raftlog.errors import LeadershipLost
 from raftlog.log import RaftLog
 from raftlog.messages import Entry, Message, MessageType, Snapshot
+from raftlog.progress import Progress
 from raftlog.testing.mutants.mutant import Mutant
 
 
@@ -118,6 +119,12 @@ MUTANTS = (
         "commit what is not proven",
         "RAFT_RULES 7: commit is at most what the leader knows to be there",
         [(leader, "_send_heartbeats", _send_commit_to_everybody)],
+    ),
+    Mutant(
+        "spare who does not answer",
+        "Raft §5.3: a leader retries until every follower has stored all entries",
+        [(Progress, "is_in_touch", lambda self, since_tick: self.sent_tick > since_tick)],
+        "raftlog.test.test_heartbeats.HeartbeatTests.test_who_does_not_answer",
     ),
     Mutant(
         "acknowledge the whole log",
