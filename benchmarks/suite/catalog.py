@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from benchmarks.command import positive
 from benchmarks.suite.bulk import BATCHES, LINES, Size, bulk
 from benchmarks.suite.context import Context
-from benchmarks.suite.curves import batches, concurrency, consistency, replicas, shards, single, widths
+from benchmarks.suite.curves import batches, concurrency, consistency, layouts, replicas, shards, single, widths
 from benchmarks.suite.document import Point
 from benchmarks.suite.latency import latency
 from benchmarks.suite.storage import storage
@@ -163,6 +163,14 @@ _ALL = (
         run=lambda context, given: widths(context, given.widths, given.connections),
         add_options=_width_options,
         peers=PEERS,
+    ),
+    Experiment(
+        name="layouts",
+        title="A-1, A-2 and A-3 in turn; single rows",
+        x_name="layout",
+        run=lambda context, given: layouts(context, given.connections),
+        add_options=_connections_option,
+        defaults={"runs": 5},
     ),
     Experiment(
         name="replicas",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.suite.context import Context
 from benchmarks.suite.document import Point
-from benchmarks.suite.layouts import large_a_1, spread
+from benchmarks.suite.layouts import large_a_1, large_a_2, large_a_3, spread
 from benchmarks.suite.pairs import Setting, measure_settings
 
 #: Servers of the replica curve: as many as the most replicas that A-2 has.
@@ -56,6 +56,15 @@ async def shards(context: Context, counts: Sequence[int], connections: int) -> l
     """Vary the shards; servers and replicas stay as many."""
     settings = [
         Setting(count, spread(6, count, 3), connections, context.common.width, context.common.rows) for count in counts
+    ]
+    return await measure_settings(context, settings, ())
+
+
+async def layouts(context: Context, connections: int) -> list[Point]:
+    """Have the servers, shards and replicas of A-1, A-2 and A-3."""
+    settings = [
+        Setting(name, layout, connections, context.common.width, context.common.rows)
+        for name, layout in (("A-1", large_a_1()), ("A-2", large_a_2()), ("A-3", large_a_3()))
     ]
     return await measure_settings(context, settings, ())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.workloads import A_1, Shard, Workload
+from benchmarks.workloads import A_1, A_2, A_3, Shard, Workload
 
 #: Ids of a shard, a power of two: so is their number over 1, 2, 4 … shards.
 SHARD_SIZE = 1 << 21
@@ -13,6 +13,16 @@ SHARD_SIZE = 1 << 21
 def large_a_1(shard_size: int = SHARD_SIZE) -> Workload:
     """Return A-1's six servers and its placement, with larger shards."""
     return replace(A_1, name="A-1 large", shards=_shards(len(A_1.shards), shard_size))
+
+
+def large_a_2() -> Workload:
+    """Return A-2's seven servers, each with all four shards."""
+    return replace(A_2, name="A-2 large", shards=_shards(len(A_2.shards), SHARD_SIZE))
+
+
+def large_a_3() -> Workload:
+    """Return as many servers, shards and replicas as A-3 has in the end, made at once."""
+    return replace(spread(len(A_3.servers), len(A_3.shards), A_3.replicas or 0), name="A-3 large")
 
 
 def spread(servers: int, shards: int, replicas: int, shard_size: int = SHARD_SIZE) -> Workload:

@@ -1,6 +1,7 @@
 """Curves of single settings: rows written, then the same rows read back, over one varied quantity at a time.
 
-A setting is measured at every subject in every run. Settings of one layout share a cluster and take ids of their own.
+A setting is measured at every subject in every run, so that what a run finds at two settings can be compared even if
+the machine's speed drifts. Settings of one layout share a cluster and take ids of their own.
 A phase ends by rows or by time, whichever is first; what was written in time is what is read.
 """
 
@@ -39,8 +40,8 @@ async def measure_settings(context: Context, settings: Sequence[Setting], peers:
     """Return points of all settings; a peer is measured only at one layout, having none of its own."""
     points = Points()
     groups = [list(group) for _, group in groupby(settings, key=lambda setting: setting.layout.name)]
-    for group in groups:
-        for run, name in context.turns(peers):
+    for run, name in context.turns(peers):
+        for group in groups if run % 2 else reversed(groups):
             async with context.stage.open(name, group[0].layout) as subject:
                 series = _Series(context, subject, group, run)
                 for phase, x, sample in await series.measure():

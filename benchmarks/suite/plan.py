@@ -42,6 +42,7 @@ PLAN = (
     ),
     Planned("batch --runs 5", 3),
     Planned("values --runs 5 --seconds 3 --peer etcd", 6),
+    Planned("layouts --runs 5", 4),
     Planned("replicas --runs 5", 6),
     Planned("shards --runs 5", 7),
     Planned("consistency --runs 5", 2),

@@ -66,13 +66,24 @@ def _row(parts: Sequence[str]) -> str:
 
 
 def _derived(document: Document) -> Iterator[str]:
-    """Yield what a table does not show by itself: what a replica costs the servers, and bulk loads against one COPY."""
+    """Yield what a table does not show by itself: ratios within the runs, and what a replica costs the servers."""
+    if document.experiment == "layouts":
+        yield from _losses(document)
     if document.experiment == "replicas":
         yield from _cost_of_replicas(document)
     loads = [point for point in document.points if (point.subject, point.phase) == (OURSELVES, "load")]
     if (copy := document.point(POSTGRES, "load", AT_ONCE)) is not None:
         pairs = ((load, ratio(load, copy, "rows_per_second")) for load in loads)
         yield from (f"load {load.x}: {found:.2f} of one COPY" for load, found in pairs if found is not None)
+
+
+def _losses(document: Document) -> Iterator[str]:
+    """Yield by how much each layout is slower than the first one, the medians of the runs' own ratios."""
+    for first in (point for point in document.points if point.x == document.points[0].x):
+        others = [point for point in document.points if point.phase == first.phase and point is not first]
+        pairs = ((other, ratio(other, first, "rate_per_second")) for other in others)
+        lost = [f"{other.x} {100 * (1 - found):.0f} %" for other, found in pairs if found is not None]
+        yield f"{first.phase}, less than {first.x}: {', '.join(lost)}"
 
 
 def _cost_of_replicas(document: Document) -> Iterator[str]:

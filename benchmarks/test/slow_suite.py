@@ -75,6 +75,12 @@ class Experiments(TestCase):
 
         self.assertEqual([(point.phase, point.x) for point in document.points], [("writes", 2), ("reads", 2)])
 
+    async def test_layouts(self) -> None:
+        """The layouts of the assignments are measured in the same runs."""
+        document = await self.held(f"layouts --connections 8 {SMALL} --runs 1")
+
+        self.assertEqual([point.x for point in document.points], ["A-1", "A-2", "A-3"] * 2)
+
     async def test_batches(self) -> None:
         """Writes of several rows are measured in rows."""
         document = await self.held(f"batch --sizes 1,50 --connections 4 {SMALL}")

@@ -112,6 +112,18 @@ class Reports(SynchronousTestCase):
 
         self.assertIn("writes: 10.0 µs of the servers' time per row and further replica", text)
 
+    def test_losses(self) -> None:
+        """By how much a layout is slower is a matter of each run: here the machine was twice as fast in the second."""
+        rates = {"A-1": (100.0, 200.0, 50.0), "A-2": (80.0, 160.0, 40.0), "A-3": (50.0, 120.0, 20.0)}
+        points = [
+            Point(OURSELVES, "writes", name, [Sample({"rate_per_second": rate}) for rate in found])
+            for name, found in rates.items()
+        ]
+
+        text = section(document(*points, experiment="layouts"), None)
+
+        self.assertIn("* writes, less than A-1: A-2 20 %, A-3 50 %", text)
+
     def test_memory(self) -> None:
         """The processes of the sample with the largest peak are listed, folded away."""
         small, large = (
