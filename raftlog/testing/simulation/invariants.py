@@ -82,7 +82,10 @@ class Invariants:
         raft = group.raw.raft
         log = raft.log
         if raft.term < seen.term or log.committed < seen.commit or log.applied < seen.applied:
-            raise Violation(f"{seen} went back to term {raft.term}, commit {log.committed}, applied {log.applied}")
+            raise Violation(
+                f"replica {group.replica_id} went back: term {seen.term} to {raft.term}, "
+                f"commit {seen.commit} to {log.committed}, applied {seen.applied} to {log.applied}"
+            )
         end = log.last_index()
         if not log.applied <= log.applying <= log.committed <= end:
             raise Violation(
