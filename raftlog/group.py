@@ -45,6 +45,7 @@ from raftlog.messages import (
     Quiesce,
 )
 from raftlog.news import CommitNews
+from raftlog.progress import NEVER
 from raftlog.rawnode import RawNode
 from raftlog.reads import ReadRounds
 from raftlog.retention import Holds
@@ -319,6 +320,9 @@ class Group:
         raft = self.raw.raft
         raft.election_elapsed = 0
         raft.heartbeat_elapsed = raft.config.heartbeat_ticks
+        for progress in raft.tracker.progress.values():
+            # Ticks stood still: what was sent one tick ago may be from yesterday.
+            progress.sent_tick = NEVER
 
     def miss_leader(self) -> None:
         """Take note that the leader's server is gone: an election timeout has nearly passed already."""

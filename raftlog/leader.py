@@ -97,7 +97,8 @@ def maybe_send_append(raft: Raft, to: int, progress: Progress, *, send_if_empty:
     if not entries and not send_if_empty:
         return False
     raft.send(MessageType.APPEND, to, index=previous, log_term=previous_term, entries=entries, commit=log.committed)
-    progress.sent_tick = raft.ticks
+    if entries:
+        progress.sent_tick = raft.ticks
     progress.sent_entries(len(entries), sum(map(entry_size, entries)))
     progress.sent_commit = log.committed
     return True
@@ -116,10 +117,11 @@ def _maybe_send_snapshot(raft: Raft, to: int, progress: Progress) -> bool:
 
 
 def _take_append_response(raft: Raft, message: Message, progress: Progress) -> None:
-    progress.heard_of(raft.ticks)
+    progress.recent_active = True
     if message.reject:
         _take_rejection(raft, message, progress)
         return
+    progress.heard_tick = raft.ticks
     is_self = message.from_ == raft.id
     news = progress.maybe_update(message.index)
     if not news and not (progress.match == message.index and progress.state is ProgressState.PROBE):
@@ -205,8 +207,9 @@ def bcast_heartbeat(raft: Raft) -> None:
 def send_due_heartbeats(raft: Raft) -> None:
     """Send a heartbeat to the followers that need one, or to all if a read has waited for a whole tick.
 
-    One that was sent something and was heard of since the last heartbeats were due needs none (Raft figure 2: they are
-    for idle periods). A read that takes so long may have asked somebody who is dead.
+    One that was sent entries and took some since the last heartbeats were due needs none (Raft figure 2: they are for
+    idle periods). So no follower hears nothing for two intervals, half of the shortest election timeout. A read that
+    takes so long may have asked somebody who is dead.
     """
     if raft.read_only.waits_since(raft.ticks - min(READ_TICKS, raft.config.heartbeat_ticks)):
         bcast_heartbeat(raft)
@@ -231,7 +234,8 @@ def _send_heartbeats(raft: Raft, context: bytes, replica_ids: list[int]) -> None
 
 
 def _take_heartbeat_response(raft: Raft, message: Message, progress: Progress) -> None:
-    progress.heard_of(raft.ticks)
+    progress.recent_active = True
+    progress.heard_tick = raft.ticks
     progress.paused = False
     progress.answered(raft.ticks)
     if progress.match < raft.log.last_index() or progress.state is ProgressState.PROBE:
@@ -280,7 +284,7 @@ def _whom_to_ask(raft: Raft, confirmed: set[int]) -> list[int]:
     """Return followers that are a quorum with those who confirmed already, as few as that takes.
 
     Those first that owe no answer, were heard of lately and are fast: who just died, was paused or became slow
-    holds up one round, until the next ordinary heartbeat, which asks everybody for the newest round.
+    holds up one round, until the next heartbeats, which ask everybody for the newest round if one takes so long.
     """
     progress = raft.tracker.progress
 

@@ -1,8 +1,8 @@
 """Which of the servers that share a group with this one are alive, by one heartbeat for all groups.
 
-Whatever the groups send each other says the same, so that only who was sent nothing else is greeted: among ten servers
-ninety frames in the time of a heartbeat otherwise. Now and then everybody is: a greeting also says which process of a
-server is alive, and it may get lost.
+Whatever the groups send each other says the same, so that who is sent something else is greeted less often: among ten
+servers it is ninety frames in the time of a heartbeat otherwise. Not so rarely, though, that anybody would be taken for
+silent if the rest got lost, or waited behind appends; and only a greeting says which process of a server is alive.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from collections.abc import Iterable
 
 from raftlog.messages import Alive
 
-#: So many greetings in a row may be spared for other messages.
-SPARED_MAX = 8
-
 
 class Liveness:
-    """What was heard of the other servers, in ticks. `own` is this server's name, "" until it is known."""
+    """What was heard of the other servers, in ticks. `own` is this server's name, "" until it is known.
 
-    def __init__(self, boot: int, silence_ticks: int) -> None:
+    At most `spared_max` greetings in a row are spared for other messages.
+    """
+
+    def __init__(self, boot: int, silence_ticks: int, spared_max: int) -> None:
         self.own = ""
         self._boot = boot
+        self._spared_max = spared_max
         self._silence_ticks = silence_ticks
         self._ticks = 0
         #: When each server that shares a group with this one was heard last, and the process it had then.
@@ -54,8 +55,8 @@ class Liveness:
             self._spared.clear()
         due = []
         for server in self._heard:
-            spared = self._spared.get(server, SPARED_MAX)
-            if server in self._sent and spared < SPARED_MAX:
+            spared = self._spared.get(server, self._spared_max)
+            if server in self._sent and spared < self._spared_max:
                 self._spared[server] = spared + 1
             else:
                 due.append(server)
@@ -79,7 +80,7 @@ class Liveness:
         return server in self._silent
 
     def heard_of(self, server: str) -> None:
-        """Take any message of a server for a sign of its life."""
+        """Take a message that a server sent itself for a sign of its life."""
         if server in self._heard:
             self._heard[server] = self._ticks
             self._silent.discard(server)

@@ -216,7 +216,7 @@ class Quiesce(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class Alive(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """A server's heartbeat, for all groups that sleep. `boot` tells one process of it from the next.
+    """A server's greeting, a heartbeat for all groups that sleep. `boot` tells one process of it from the next.
 
     `full`: its disk is nearly full, so it should not be handed any group.
     """

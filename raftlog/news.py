@@ -1,9 +1,10 @@
 """Empty appends, which only tell a follower how far the log is committed, travel with what is sent to it anyway.
 
 A busy leader has committed a round before it sends the next, so the news of each would be two frames and two answers
-of its own to every follower: nearly half of all there are. The next append brings it along, a heartbeat says the same,
-and an answer to the follower's read takes it in front, as the read waits for it (thesis §6.4). What nothing took along
-goes after some ticks, so that no follower is behind for long. To the core all this is a slow network.
+of its own to every follower: nearly half of all there are. The next append brings it along, a heartbeat, if one is due,
+says the same, and an answer to the follower's read takes it in front, as the read waits for it (thesis §6.4). What
+nothing took along goes after some ticks, so that no follower is behind for long. To the core all this is a slow
+network.
 """
 
 from __future__ import annotations

@@ -66,6 +66,8 @@ _CONTROL_TYPES = frozenset(
         MessageType.TIMEOUT_NOW,
     )
 )
+#: A replica passes these on to its leader for another one, in that one's name.
+_PASSED_ON = frozenset((MessageType.READ_INDEX, MessageType.TRANSFER_LEADER))
 
 
 class Transport(Protocol):
@@ -389,7 +391,8 @@ class Node(Service):
                 self._snapshots.acknowledged(item)
 
     def _step(self, group: Group, message: Message) -> None:
-        self._sleep.heard_of(group.peers.get(message.from_, ""))
+        if message.type not in _PASSED_ON:
+            self._sleep.heard_of(group.peers.get(message.from_, ""))
         try:
             group.step(message)
         except CommitBeyondLog as lost:

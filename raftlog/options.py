@@ -12,8 +12,8 @@ class Times(msgspec.Struct, frozen=True):
     heartbeat_ticks: int = 3
     election_ticks: int = 12
     #: For so long a follower gathers what is committed before it applies it, unless somebody waits for it there; the
-    #: fewer transactions of its state machine, the less they cost. It may hear of commits so much later, too; mostly
-    #: the next entries or heartbeat tell it. 0: it applies at once, and hears of them with the next tick.
+    #: fewer transactions of its state machine, the less they cost. It may hear of commits so much later, too; while
+    #: there are many, the next entries tell it. 0: it applies at once, and hears of them with the next tick.
     gathering_ticks: int = 0
 
 

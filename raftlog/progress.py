@@ -74,7 +74,7 @@ class Progress:
     `sent_commit`: the highest commit index sent, as far as the follower can have taken it.
     `pending_snapshot`: in SNAPSHOT the index of the snapshot that is on its way.
     `recent_active`: anything was heard from it since the last check of the quorum.
-    `sent_tick`, `heard_tick`: when an append or a heartbeat was sent to it last, and when it was heard of.
+    `sent_tick`: when entries or a heartbeat were sent to it last. `heard_tick`: when it last took any of them.
     `owes_answer`: a heartbeat was sent to it, in tick `asked_tick`, and none has been answered since.
     `slowness`: above 0 for some answers after one that took a tick or more.
     `paused`: in PROBE a probe is out; in REPLICATE the window is full. Lifted by any sign of life.
@@ -113,14 +113,15 @@ class Progress:
         self.inflights = inflights
         self.is_learner = is_learner
 
-    def heard_of(self, tick: int) -> None:
-        """Take note of any answer."""
-        self.recent_active = True
-        self.heard_tick = tick
-
     def is_in_touch(self, since_tick: int) -> bool:
-        """Return whether it was sent something and heard of, both after a tick."""
-        return self.sent_tick > since_tick and self.heard_tick > since_tick
+        """Return whether it was sent something and took something, both after a tick, and owes no older answer.
+
+        One that rejects is not: only a heartbeat finds out that it lost what it had acknowledged (RAFT_RULES 10).
+        """
+        if self.owes_answer and self.asked_tick <= since_tick:
+            return False
+        is_followed = self.state is ProgressState.REPLICATE
+        return is_followed and self.sent_tick > since_tick and self.heard_tick > since_tick
 
     def asked(self, tick: int) -> None:
         """Take note of a heartbeat that was sent in a tick."""

@@ -61,5 +61,5 @@ class ReadOnly:
         return oldest is not None and oldest.tick <= tick
 
     def last_context(self) -> bytes:
-        """Return the newest context, empty if none waits: ordinary heartbeats carry it."""
+        """Return the newest context, empty if none waits: heartbeats that are due carry it."""
         return next(reversed(self._pending), b"")

@@ -37,7 +37,9 @@ class Sleep:
         self._times = times
         self._send = send
         self._is_full = is_full
-        self._liveness = Liveness(boot, times.election_ticks)
+        # The last one that can be spared is followed by one that comes before a silence begins.
+        spared_max = max(0, times.election_ticks // times.heartbeat_ticks - 2)
+        self._liveness = Liveness(boot, times.election_ticks, spared_max)
         self._ticking: dict[int, Group] = {}
         self._ticks = 0
 
@@ -93,7 +95,7 @@ class Sleep:
         self._liveness.sent(server)
 
     def heard_of(self, server: str) -> None:
-        """Take note of a message from another server."""
+        """Take note of a message that another server sent itself."""
         self._liveness.heard_of(server)
 
     def heard(self, item: Alive) -> None:

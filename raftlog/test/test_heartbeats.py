@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from raftlog.log import CommitBeyondLog
 from raftlog.messages import Message, MessageType
 from raftlog.testing.network import Network
 
@@ -52,6 +53,40 @@ class HeartbeatTests(SynchronousTestCase):
         self.network.tick(2 * HEARTBEAT_TICKS)
         self.assertEqual(self.network[5].data, self.network[1].data)
 
+    def test_late_answers_are_no_messages(self) -> None:
+        """A follower that was sent nothing for an interval gets a heartbeat, though an old answer of it just came."""
+        late: list[Message] = []
+
+        def is_held(message: Message) -> bool:
+            if message.type is MessageType.APPEND_RESPONSE:
+                late.append(message)
+            return message.type is MessageType.APPEND_RESPONSE
+
+        self.network.loses = is_held
+        self.network.propose(1, b"line")
+        self.network.heal()
+        self.network.tick(HEARTBEAT_TICKS + 1)
+        self.network.sent.clear()
+
+        for message in late:
+            self.network[1].raw.step(message)
+        self.network.run()
+        self.network.tick(HEARTBEAT_TICKS - 1)
+
+        self.assertEqual(self.heartbeats(), [2, 3, 4, 5])
+
+    def test_who_owes_an_answer(self) -> None:
+        """A follower that was asked and did not say anything is asked again, though it takes entries."""
+        self.network.loses = lambda message: message.type is MessageType.HEARTBEAT_RESPONSE and message.from_ == 5
+        self.network.tick(HEARTBEAT_TICKS)
+        self.network.heal()
+        self.network.sent.clear()
+        for number in range(2 * HEARTBEAT_TICKS):
+            self.network.propose(1, b"%d" % number)
+            self.network.tick()
+
+        self.assertEqual(self.heartbeats(), [5])
+
     def test_silence_is_shorter_than_two_intervals(self) -> None:
         """Whenever the last append was, a heartbeat follows before two intervals have passed."""
         for _ in range(HEARTBEAT_TICKS):
@@ -90,3 +125,23 @@ class HeartbeatTests(SynchronousTestCase):
             self.network.run()
 
         self.assertEqual(len(self.heartbeats()), 2 * 2 * HEARTBEAT_TICKS)
+
+
+class LostLogTests(SynchronousTestCase):
+    def test_found_while_entries_are_sent(self) -> None:
+        """A follower that lost what it had acknowledged rejects all it is sent; a heartbeat tells (RAFT_RULES 10)."""
+        network = Network(heartbeat_ticks=HEARTBEAT_TICKS)
+        network.elect(1)
+        network.propose(1, b"1", b"2")
+        network.tick(HEARTBEAT_TICKS)
+        network.join(3)
+
+        def go_on() -> None:
+            for number in range(2 * HEARTBEAT_TICKS):
+                network[1].raw.propose(b"%d" % number)
+                for _ in range(5):
+                    network.step()
+                for member in network.members.values():
+                    member.raw.tick()
+
+        self.assertRaises(CommitBeyondLog, go_on)

@@ -127,6 +127,12 @@ MUTANTS = (
         "raftlog.test.test_heartbeats.HeartbeatTests.test_who_does_not_answer",
     ),
     Mutant(
+        "spare who is sent nothing",
+        "Raft §5.2: whoever hears nothing of the leader for an election timeout stands for election",
+        [(Progress, "is_in_touch", lambda self, since_tick: self.heard_tick > since_tick)],
+        "raftlog.test.test_heartbeats.HeartbeatTests.test_late_answers_are_no_messages",
+    ),
+    Mutant(
         "acknowledge the whole log",
         "RAFT_RULES 7: an acknowledgement covers what the append proved",
         [(follower, "_FROM_LEADER", {**follower._FROM_LEADER, MessageType.APPEND: _prove_whole_log})],
