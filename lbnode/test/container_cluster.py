@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from twisted.internet.task import deferLater
 
 from lbnode.test.containers import PROJECT, SERVER_IMAGE, built_images, container_of, docker
 from lbnode.test.test_tap import Running
 from lbnode.test.under_writes import UnderWritesCase
+
+#: Within this an engine has done what it was asked for.
+ENGINE_SECONDS_MAX = 30.0
 
 
 class ContainerClusterCase(UnderWritesCase):
@@ -32,9 +36,25 @@ class ContainerClusterCase(UnderWritesCase):
         return f"label=shardlb.cluster={identity['cluster_id']}"
 
     async def remove_cluster(self) -> None:
-        """Remove what the cluster has in the engine; its balancer is gone."""
+        """End the balancer, which would start its servers again, and remove what the cluster has in the engine.
+
+        The engine may still be at what the balancer asked for last: a container that it is about to make or remove is
+        not listed, but holds its volume.
+        """
+        await self.end_all()
         if not (self.data / "identity.json").exists():
             return
+        latest = self.reactor.seconds() + ENGINE_SECONDS_MAX
+        while True:
+            try:
+                await self._remove_listed()
+                return
+            except AssertionError:
+                if self.reactor.seconds() > latest:
+                    raise
+            await deferLater(self.reactor, 0.5)
+
+    async def _remove_listed(self) -> None:
         for ids, remove in (
             (("ps", "--all"), ("rm", "--force")),
             (("volume", "ls"), ("volume", "rm")),
