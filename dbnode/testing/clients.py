@@ -183,6 +183,7 @@ class Client:
             self._history.append((key, read))
         if self._finishing and (low, high) == (KEYS[0], KEYS[-1]):
             self.is_done = True
+            self._reads.stop()
             return
         self._ended()
 
