@@ -70,7 +70,7 @@ async def layouts(context: Context, connections: int) -> list[Point]:
 
 
 async def consistency(context: Context, connections: int) -> list[Point]:
-    """Vary the consistency of reads. A stale read may miss a row that was acknowledged just before."""
+    """Vary the consistency of reads. Stale ones begin when all replicas have applied what they are to find."""
     common = context.common
     settings = [
         Setting(level, large_a_1(), connections, common.width, common.rows, consistency=level)
