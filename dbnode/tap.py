@@ -100,8 +100,12 @@ class ServerProcess(Service):
         settings, data = self._settings, self._data
         data.open()
         data.check_log()
+        clock = TurnClock(self._reactor)
         self._wal, recovered = open_wal(
-            data.wal, call_from_thread=self._reactor.callFromThread, on_fatal=self._disk_failed
+            data.wal,
+            call_from_thread=self._reactor.callFromThread,
+            on_fatal=self._disk_failed,
+            at_end_of_turn=lambda write: clock.callLater(0, write),
         )
         choice = data.storage(settings.storage)
         identity = data.identify(settings.name, settings.cluster_id, secrets.token_hex(16))
@@ -111,7 +115,7 @@ class ServerProcess(Service):
         self._tls = self._mutual_tls(identity)
         storage = await self._start_storage(choice, identity)
         self._server = server = self._put_together(
-            identity, self._wal, recovered, secret if identity.cluster_id else None, storage
+            clock, identity, self._wal, recovered, secret if identity.cluster_id else None, storage
         )
         await server.start()
         await self._listen(identity, server)
@@ -141,6 +145,7 @@ class ServerProcess(Service):
 
     def _put_together(
         self,
+        clock: TurnClock,
         identity: ServerIdentity,
         wal: Wal,
         recovered: dict[int, RecoveredGroup],
@@ -148,7 +153,6 @@ class ServerProcess(Service):
         storage: Storage,
     ) -> DatabaseServer:
         reactor, settings = self._reactor, self._settings
-        clock = TurnClock(reactor)
         rng = random.Random(secrets.randbits(64))
 
         def links_of(receive: Receive) -> Links:

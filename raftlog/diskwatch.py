@@ -3,7 +3,9 @@
 Its followers' disks can carry the group without it, so it hands over: if its writes wait longer than an election
 takes while entries are committed without it, and if its disk is nearly full. Where everybody is stuck alike, since
 all share one disk, nothing is committed without anybody and nobody hands over; a server that is full itself is never
-handed anything. Handing over is not repeated at once, and a disk that stays stuck ends the process.
+handed anything. Handing over is not repeated at once, and a disk that stays stuck ends the process. While the log is
+written in the reactor's own thread (raftlog.wal.pace) a disk that gets stuck stops that too: the others elect another
+leader, and the log's thread ends the process.
 
 A state machine that has been at the same entries for long, since its database is away or its disk is full, keeps its
 leader from answering anybody. Others may be better off; whether they are, nobody knows before they have tried.
@@ -16,13 +18,10 @@ from typing import Protocol
 
 from raftlog.group import Group
 from raftlog.options import Times
+from raftlog.wal.commit import HUNG_SECONDS
 
 #: Between two attempts to hand over a group.
 PAUSE_SECONDS = 5.0
-#: A write that takes so long ends the process: what hangs like this does not come back by itself.
-HARD_LIMIT_SECONDS = 60.0
-
-
 #: A state machine that is at the same entries for so long is stuck; the longest take a second or two.
 MACHINE_STUCK_SECONDS = 3.0
 #: Between two looks at state machines.
@@ -69,7 +68,7 @@ class DiskWatch:
     def look(self, now_seconds: float) -> None:
         """Hand over what this server leads and should not, if it is time."""
         waiting_seconds = self._disk.oldest_unsynced_seconds()
-        if waiting_seconds > HARD_LIMIT_SECONDS:
+        if waiting_seconds > HUNG_SECONDS:
             self._give_up(f"the disk has not taken a write for {waiting_seconds:.0f} seconds")
             return
         self._look_at_machines(now_seconds)

@@ -29,6 +29,7 @@ HAPPENS = (
     "log: Compacted",
     "log: SnapshotInstalled",
     "log: truncated",
+    "log: written in turn",
     "membership: joint",
     "network: cut one way",
     "refused: unknown_session",

@@ -7,10 +7,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.diskwatch import HARD_LIMIT_SECONDS, MACHINE_STUCK_SECONDS, PAUSE_SECONDS
+from raftlog.diskwatch import MACHINE_STUCK_SECONDS, PAUSE_SECONDS
 from raftlog.errors import DiskStuck, LeadershipLost, Overloaded
 from raftlog.test.three import GROUP, SlowJournal, Three
 from raftlog.wal import MemoryWal
+from raftlog.wal.commit import HUNG_SECONDS
 
 
 class DiskWatchTests(SynchronousTestCase):
@@ -55,7 +56,7 @@ class DiskWatchTests(SynchronousTestCase):
     def test_stuck_for_good_ends_the_process(self) -> None:
         """Past the hard limit the process ends itself."""
         self.stick(self.leader)
-        self.three.run(HARD_LIMIT_SECONDS + 1)
+        self.three.run(HUNG_SECONDS + 1)
 
         self.assertTrue(self.three.failures)
         self.assertTrue(self.three.failures[0].check(DiskStuck))

@@ -89,12 +89,17 @@ class ThreadedWalTests(wal_suite.LogSuite):
         """See LogSuite."""
         self.directory = Path(self.mktemp())
         self.calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.at_end_of_turn: Callable[[Callable[[], None]], None] | None = None
         self.open()
 
     def open(self) -> dict[int, RecoveredGroup]:
         """Open the log, and let it be closed at the end."""
         self.wal, groups = open_wal(
-            self.directory, call_from_thread=self.calls.put, on_fatal=self.fail, options=small_options()
+            self.directory,
+            call_from_thread=self.calls.put,
+            on_fatal=self.fail,
+            options=small_options(),
+            at_end_of_turn=self.at_end_of_turn,
         )
         self.addCleanup(self.wal.close)
         return groups
@@ -153,6 +158,15 @@ class ThreadedWalTests(wal_suite.LogSuite):
 
         self.assertEqual(groups[1].entries, list(entries(1, 300, size=400)))
         self.assertGreater(len(list(self.directory.glob("*.wal"))), 5)
+
+
+class ThreadedWalInTurnTests(ThreadedWalTests):
+    """The same if the owner writes at the end of each turn what it may."""
+
+    def open(self) -> dict[int, RecoveredGroup]:
+        """See ThreadedWalTests."""
+        self.at_end_of_turn = self.calls.put
+        return super().open()
 
 
 class GroupCommitTests(SynchronousTestCase):

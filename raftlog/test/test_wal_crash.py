@@ -67,10 +67,13 @@ STATES = states()
 
 
 class PowerCutTests(SynchronousTestCase):
+    in_turns = False
+
     def begin(self, seed: int) -> SteppedLog:
         """Return an empty log with segments so small that the script goes through several and deletes most."""
         disk = MemoryDisk(random.Random(seed))
-        return SteppedLog(disk, small_options(segment_bytes=4096, segments_kept=2, rewrite_bytes_max=300))
+        options = small_options(segment_bytes=4096, segments_kept=2, rewrite_bytes_max=300)
+        return SteppedLog(disk, options, in_turns=self.in_turns)
 
     def run_script(self, log: SteppedLog, seed: int) -> int:
         """Submit until the log fails, writing now and then; return how many submits were made."""
@@ -81,6 +84,8 @@ class PowerCutTests(SynchronousTestCase):
                 log.submit(records)
             except WalClosed:
                 return submitted
+            if rng.random() < 0.3:
+                log.end_turn()
             if rng.random() < 0.6:
                 log.step()
         log.now += 1
@@ -147,6 +152,12 @@ class PowerCutTests(SynchronousTestCase):
             log.reopen(power_off=False)
 
             self.check(log, submitted)
+
+
+class PowerCutInTurnTests(PowerCutTests):
+    """The same where most rounds are written by who submits them, at the end of a turn."""
+
+    in_turns = True
 
 
 class FailedSyncTests(SynchronousTestCase):

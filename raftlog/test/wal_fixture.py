@@ -40,6 +40,7 @@ def born(group_id: int, replica_id: int | None = None) -> list[Record]:
 class SteppedLog:
     """A process with a log: opened on a disk, written when `step` is called, reopened when the process is gone.
 
+    With `in_turns` it has turns, at the end of which it writes itself what it may; `step` ends one.
     `acknowledged` counts the submits that were acknowledged, and `fatal` holds what on_fatal was told.
     """
 
@@ -48,6 +49,8 @@ class SteppedLog:
         disk: MemoryDisk | None = None,
         options: Options | None = None,
         deliver: Callable[[Callable[[], None]], None] = lambda call: call(),
+        *,
+        in_turns: bool = False,
     ) -> None:
         self.rng = random.Random(1)
         self.deliver = deliver
@@ -56,6 +59,9 @@ class SteppedLog:
         self.now = 0.0
         self.acknowledged = 0
         self.fatal: list[WalError] = []
+        self.in_turns = in_turns
+        #: What is to be done at the end of this turn.
+        self.turn: list[Callable[[], None]] = []
         self.wal: Wal
         self.groups: dict[int, RecoveredGroup]
         self.open()
@@ -69,6 +75,7 @@ class SteppedLog:
             options=self.options,
             clock=lambda: self.now,
             rng=self.rng,
+            at_end_of_turn=self.turn.append if self.in_turns else None,
         )
 
     def submit(self, records: Sequence[Record]) -> None:
@@ -81,12 +88,20 @@ class SteppedLog:
         self.step()
 
     def step(self) -> None:
-        """Write a round."""
+        """End the turn, and let the thread write a round."""
+        self.end_turn()
         self.wal.commit.step(0)
+
+    def end_turn(self) -> None:
+        """Do what is to be done at the end of a turn."""
+        due, self.turn[:] = list(self.turn), []
+        for call in due:
+            call()
 
     def reopen(self, power_off: bool = True) -> None:
         """End the process without ceremony, with or without a power cut, and start another one."""
         self.disk.restart(power_off)
+        self.turn.clear()
         self.open()
 
     def segments(self) -> list[str]:

@@ -1,11 +1,12 @@
 """Group commit: everything that was queued while one round was being written is the next round.
 
 `step` may be called in a thread of its own (`run` does that for as long as there is a log) or, where time is simulated,
-whenever the simulated disk is done.
+whenever the simulated disk is done. While it has nothing to do, `write_here` writes a round in the caller's thread.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from raftlog.wal.stage import Chunk
 
 #: How often the free space is looked at, and how long to wait for some before the next try.
 HOUSEKEEPING_SECONDS = 1.0
+#: A write that takes so long ends the process: what hangs like this does not come back by itself.
+HUNG_SECONDS = 60
 
 
 @dataclass(slots=True)
@@ -36,7 +39,8 @@ class Stats:
 class GroupCommit:
     """Writes chunks in the order in which they were put, and tells `settled` of each round through `deliver`.
 
-    After an error `failed` is told, once, and nothing is written or settled any more.
+    After an error `failed` is told, once, and nothing is written or settled any more. `hung` is called by the thread
+    if the caller of `write_here` has been in it for HUNG_SECONDS, and must end the process.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class GroupCommit:
         deliver: Callable[[Callable[[], None]], None],
         settled: Callable[[list[Chunk]], None],
         failed: Callable[[WalError], None],
+        hung: Callable[[], None],
     ) -> None:
         self.stats = Stats(segments=len(writer.segments))
         self._writer = writer
@@ -56,7 +61,10 @@ class GroupCommit:
         self._deliver = deliver
         self._settled = settled
         self._failed = failed
+        self._hung = hung
         self._queue: SimpleQueue[Chunk | None] = SimpleQueue()
+        #: Held by the thread that writes, or takes old segments away.
+        self._at_disk = threading.Lock()
         self._pending: deque[Chunk] = deque()
         self._finishing = False
         self._broken = False
@@ -68,6 +76,25 @@ class GroupCommit:
         """Queue a chunk. From any thread; never blocks."""
         self._queue.put(chunk)
 
+    def write_here(self, chunks: list[Chunk]) -> bool:
+        """Write a round now, in this thread; False if there is more to do than that, or the other thread is at work.
+
+        Whatever was put before must be settled. The caller settles these chunks if they are `synced` then: after an
+        error, of which `failed` is told, they are not.
+        """
+        if any(chunk.opening is not None for chunk in chunks) or not self._at_disk.acquire(blocking=False):
+            return False
+        try:
+            if self._broken or self._writer.segments[0] < chunks[-1].needed_from:
+                return False
+            self._writer.write(chunks)
+            self._written(chunks)
+        except Exception as error:  # noqa: BLE001 - as in `step`
+            self._break(error)
+        finally:
+            self._at_disk.release()
+        return True
+
     def finish(self) -> None:
         """Let `run` return once everything queued is written, or cannot be."""
         self._queue.put(None)
@@ -76,21 +103,28 @@ class GroupCommit:
         """Write rounds until the end."""
         while self.step(HOUSEKEEPING_SECONDS):
             pass
-        self._writer.close()
+        with self._at_disk:
+            self._writer.close()
 
     def step(self, wait_seconds: float) -> bool:
         """Write at most one round, waiting so long for something to write. False when there will be no more."""
-        if self._broken:
+        self._receive(wait_seconds)
+        # A second at a time: whatever stops the whole process for longer is not the disk.
+        if not any(self._at_disk.acquire(timeout=HOUSEKEEPING_SECONDS) for _ in range(HUNG_SECONDS)):
+            self._hung()
             return False
         try:
-            self._receive(wait_seconds)
+            if self._broken:
+                # Perhaps since just now: the other thread's write failed, and nothing may follow it.
+                return False
             if self._pending:
                 self._write_round()
             self._look_around()
-        except OSError as error:
-            return self._break(error.strerror or str(error), error)
         except Exception as error:  # noqa: BLE001 - a thread that dies of a bug must not look like a slow disk
-            return self._break(repr(error), error)
+            self._break(error)
+            return False
+        finally:
+            self._at_disk.release()
         # What is still pending when there is no space is given up: it was never acknowledged.
         return not self._finishing or (bool(self._pending) and not self._stuck)
 
@@ -121,19 +155,19 @@ class GroupCommit:
             self._stuck = True
             return
         self._stuck = False
-        for chunk in chunks:
-            chunk.synced = True
+        self._written(chunks)
         self._deliver(partial(self._settled, chunks))
         self._writer.delete_before(chunks[-1].needed_from)
-        self._count(chunks)
+        self.stats.segments = len(self._writer.segments)
 
-    def _count(self, chunks: list[Chunk]) -> None:
+    def _written(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            chunk.synced = True
         stats = self.stats
         stats.rounds += 1
         stats.bytes = self._writer.bytes_written
         stats.records += sum([chunk.records for chunk in chunks])
         stats.entries += sum([chunk.entries for chunk in chunks])
-        stats.segments = len(self._writer.segments)
 
     def _look_around(self) -> None:
         now = self._clock()
@@ -141,9 +175,10 @@ class GroupCommit:
             self._checked_at = now
             self._space.check()
 
-    def _break(self, reason: str, cause: Exception) -> bool:
+    def _break(self, cause: Exception) -> None:
+        """Give up the log; the lock is still held, so that no other write follows."""
         self._broken = True
+        reason = cause.strerror or str(cause) if isinstance(cause, OSError) else repr(cause)
         error = WalError(f"{self._writer.position}: cannot be written: {reason}")
         error.__cause__ = cause
         self._deliver(partial(self._failed, error))
-        return False

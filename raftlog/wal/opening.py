@@ -8,7 +8,9 @@ one counts.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raftlog.messages import Entry, HardState, Snapshot
+from raftlog.wal.commit import HUNG_SECONDS
 from raftlog.wal.directory import (
     NEXT_NAME,
     SPARE_NAME,
@@ -70,12 +73,14 @@ def open_wal(
     call_from_thread: Callable[[Callable[[], None]], None],
     on_fatal: Callable[[WalError], None],
     options: Options | None = None,
+    at_end_of_turn: Callable[[Callable[[], None]], object] | None = None,
 ) -> tuple[Wal, dict[int, RecoveredGroup]]:
     """Open the log in a directory, creating it if need be, and start its thread. Blocks while it is read.
 
     `call_from_thread` is reactor.callFromThread. `on_fatal` is called in the reactor's thread at most once; the
-    process must then end. Raises WalError if the log is damaged (WalDamaged, with file and offset), open in another
-    process (WalLocked), of another version, or if the disk does not take it.
+    process must then end. With `at_end_of_turn` small writes to a fast disk are done in the reactor's thread (see Wal);
+    the process is ended if one of them hangs. Raises WalError if the log is damaged (WalDamaged, with file and offset),
+    open in another process (WalLocked), of another version, or if the disk does not take it.
     """
     path = Path(directory)
     make_directory(path)
@@ -89,6 +94,7 @@ def open_wal(
             clock=time.monotonic,
             rng=random.SystemRandom(),
             release=release,
+            at_end_of_turn=at_end_of_turn,
         )
     except BaseException:
         release()
@@ -106,6 +112,7 @@ def open_on(
     clock: Callable[[], float],
     rng: random.Random,
     release: Callable[[], None] = lambda: None,
+    at_end_of_turn: Callable[[Callable[[], None]], object] | None = None,
 ) -> tuple[Wal, dict[int, RecoveredGroup]]:
     """Open the log in any Directory, without a thread: `wal.commit.step(0)` then writes one round. See open_wal."""
     try:
@@ -126,8 +133,20 @@ def open_on(
         clock=clock,
         queue_bytes_max=options.queue_bytes_max,
         release=release,
+        at_end_of_turn=at_end_of_turn,
+        hung=_end_hung_process,
     )
     return wal, {group.group_id: copy_group(group) for group in stage.images.groups.values()}
+
+
+def _end_hung_process() -> None:
+    """End the process from the log's thread; the reactor's is in a system call, and may never come back from it."""
+    text = f"the disk has not taken a write for {HUNG_SECONDS} seconds: this process ends\n"
+    # Where that goes to the same disk it may hang as well.
+    signal.alarm(1)
+    with suppress(OSError):
+        os.write(2, text.encode())
+    os._exit(1)
 
 
 def copy_group(group: GroupImage) -> RecoveredGroup:

@@ -1,7 +1,9 @@
 """The write-ahead log as its owner sees it: submit records, hear when they are on disk.
 
 A submit encodes in the caller's thread and queues; the log's own thread takes everything queued meanwhile, puts it on
-disk with one write that syncs (group commit), and hands the news back in one call. After any error of the disk nothing
+disk with one write that syncs (group commit), and hands the news back in one call. While the disk is fast and the
+thread has nothing to do, what one turn of the caller submits is written at the turn's end by the caller itself, which
+costs less than to hand it over (raftlog.wal.pace). After any error of the disk nothing
 is acknowledged any more, ever: what the page cache shows then need not be what the disk has, so only a new process,
 which copies the log's tail to a fresh file first, may go on.
 """
@@ -17,12 +19,16 @@ from twisted.logger import Logger
 
 from raftlog.wal.commit import GroupCommit, Stats
 from raftlog.wal.errors import InvalidRecord, WalClosed, WalError, WalOverloaded
+from raftlog.wal.pace import Pace
 from raftlog.wal.records import Record
 from raftlog.wal.rounds import RoundWriter
 from raftlog.wal.space import Space
 from raftlog.wal.stage import Chunk, Stage
 
 log = Logger()
+
+#: More than this is left to the thread, however fast the disk is.
+WRITTEN_HERE_BYTES_MAX = 64 << 10
 
 
 class WriteAheadLog(Protocol):
@@ -64,7 +70,8 @@ class Wal:
     """The log of a process, opened by raftlog.wal.open_wal. All methods belong to one thread, the reactor's.
 
     `on_fatal` is called at most once, after which nothing is acknowledged. `call_from_thread` runs a callable in the
-    owner's thread, later (or at once, where there is only one thread).
+    owner's thread, later (or at once, where there is only one thread). `at_end_of_turn` has a callable called soon,
+    after what the owner is sending now has left; without it the thread writes everything.
     """
 
     def __init__(
@@ -78,10 +85,17 @@ class Wal:
         clock: Callable[[], float],
         queue_bytes_max: int,
         release: Callable[[], None],
+        at_end_of_turn: Callable[[Callable[[], None]], object] | None,
+        hung: Callable[[], None],
     ) -> None:
         self.commit = GroupCommit(
-            writer, space, clock, deliver=call_from_thread, settled=self._settle, failed=self._fail
+            writer, space, clock, deliver=call_from_thread, settled=self._settle, failed=self._fail, hung=hung
         )
+        self._at_end_of_turn = at_end_of_turn
+        self._pace = Pace()
+        #: What is written at the end of this turn, and how many calls for it are to come; the last one writes.
+        self._staged: list[Chunk] = []
+        self._calls = 0
         self._stage = stage
         self._space = space
         self._on_fatal = on_fatal
@@ -142,7 +156,35 @@ class Wal:
             raise
         self._queued_bytes += len(chunk.body)
         self._unsettled.append(chunk)
-        self.commit.put(chunk)
+        if self._at_end_of_turn is None or (not self._staged and not self._pace.is_fast(chunk.staged_at)):
+            self.commit.put(chunk)
+            return
+        self._staged.append(chunk)
+        # One call for each submit: what its owner sent just before it leaves before the call.
+        self._calls += 1
+        self._at_end_of_turn(self._end_of_turn)
+
+    def _end_of_turn(self) -> None:
+        self._calls -= 1
+        # There is nothing if the log was closed meanwhile.
+        if not self._calls and self._staged:
+            self._write_staged()
+
+    def _write_staged(self) -> None:
+        staged, self._staged = self._staged, []
+        size_bytes = sum([len(chunk.body) for chunk in staged])
+        # What is not settled yet is in the thread's hands, and is acknowledged before this.
+        thread_is_idle = len(self._unsettled) == len(staged)
+        began = self._clock()
+        if not thread_is_idle or size_bytes > WRITTEN_HERE_BYTES_MAX or not self.commit.write_here(staged):
+            for chunk in staged:
+                self.commit.put(chunk)
+            return
+        if size_bytes:
+            now = self._clock()
+            self._pace.took(now - began, now)
+        if staged[-1].synced:
+            self._settle(staged)
 
     def group_bytes(self, group_id: int) -> int:
         """Return the size of a group's live entries, for the cap beyond which its owner compacts it."""
@@ -171,6 +213,9 @@ class Wal:
             return
         self._closed = True
         self._refusal = self._refusal or "the log is closed"
+        staged, self._staged = self._staged, []
+        for chunk in staged:
+            self.commit.put(chunk)
         self.commit.finish()
         if self._thread is not None:
             self._thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 from msgspec.structs import replace
 
@@ -18,6 +19,7 @@ from raftlog.testing.mutants.mutant import Mutant
 from raftlog.wal import Appended, Wal
 from raftlog.wal.commit import GroupCommit
 from raftlog.wal.image import GroupImage, Images
+from raftlog.wal.stage import Chunk
 
 
 def _write_without(**forgotten: int) -> Callable[..., Appended]:
@@ -67,6 +69,11 @@ def _forget_failed_write(self: GroupCommit) -> None:
         self._deliver(lambda: self._settled(pending[: len(pending) - len(self._pending)]))
 
 
+def _forget_failed_write_here(self: GroupCommit, chunks: list[Chunk]) -> bool:
+    with patch.object(self, "_break", lambda error: self._written(chunks)):
+        return _real_write_here(self, chunks)
+
+
 def _apply_what_is_not_durable(self: RaftLog, *, allow_unstable: bool) -> int:
     return self.committed
 
@@ -103,6 +110,7 @@ _real_handle = Group._handle
 _real_stable_to = Unstable.stable_to
 _real_answer_lower_term = Raft._answer_lower_term
 _real_write_round = GroupCommit._write_round
+_real_write_here = GroupCommit.write_here
 _real_apply_snapshot = MemoryLog.apply_snapshot
 _real_install = Images._install
 _real_image_append = GroupImage.append
@@ -123,6 +131,12 @@ MUTANTS = (
         "ignore a failed sync",
         "RAFT_RULES 13: nothing is retried",
         [(GroupCommit, "_write_round", _forget_failed_write)],
+    ),
+    Mutant(
+        "ignore a failed sync at the end of a turn",
+        "RAFT_RULES 13: nothing is retried",
+        [(GroupCommit, "write_here", _forget_failed_write_here)],
+        "raftlog.test.test_wal_in_turn.InTurnTests.test_a_write_that_fails",
     ),
     Mutant(
         "count own entries before sync",

@@ -92,6 +92,9 @@ class SimulatedServer:
         def call_from_thread(call: Callable[[], None]) -> None:
             process.callLater(0, call)
 
+        def at_end_of_turn(write: Callable[[], None]) -> None:
+            process.callLater(0, lambda: log.end_turn(write))
+
         try:
             wal, recovered = open_on(
                 self.disk,
@@ -100,6 +103,7 @@ class SimulatedServer:
                 options=WAL_OPTIONS,
                 clock=process.seconds,
                 rng=random.Random(self._rng.getrandbits(64)),
+                at_end_of_turn=self._rng.choice((None, at_end_of_turn)),
             )
         except WalError as error:
             self._does_not_start(error)

@@ -42,6 +42,14 @@ class SimulatedWal:
         self._wal.submit(records, done)
         self._write_after(self._delay_seconds())
 
+    def end_turn(self, write: Callable[[], None]) -> None:
+        """Let the log write at the end of a turn; what it leaves to its thread is written when the disk gets to it."""
+        rounds = self._wal.stats.rounds
+        write()
+        if self._wal.stats.rounds > rounds:
+            self._happened["log: written in turn"] += 1
+        self._write_after(self._delay_seconds())
+
     def _count(self, record: Record) -> None:
         self._happened[f"log: {type(record).__name__}"] += 1
         if isinstance(record, Appended) and record.entries:
