@@ -1,8 +1,8 @@
 """The way from a checked request to the shards that carry it out, and back.
 
 Changes go through one session per shard, which finds the leader, coalesces what many clients send in one turn and
-applies each change once however often it is sent. Reads go to the replica that the shard's ring names and from there
-to the next one, until a deadline. What waits is bounded: beyond it a request is refused at once.
+applies each change once however often it is sent. Reads go, small ones in batches, to the replica that the shard's ring
+names and from there to the next one, until a deadline. What waits is bounded: beyond it a request is refused at once.
 
 The router learns from the controller where everything is (`configure`) and finds out by itself who leads.
 """
@@ -10,19 +10,19 @@ The router learns from the controller where everything is (`configure`) and find
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from dbnode.client import ReadChannel, RequestFailed, SessionOptions, ShardSession, Unavailable
+from dbnode.client import ReadBatches, ReadChannel, RequestFailed, SessionOptions, ShardSession, Unavailable
 from dbnode.client.requests import Asker
 from dbnode.errors import ApiError
-from dbnode.wire import OVERLOADED, Operation, Result, Rows
+from dbnode.wire import LINEARIZABLE, OVERLOADED, STALE, Operation, Result, Rows
 from lbnode.layout import Layout, ServerAddress, ShardLayout
 from lbnode.refusals import not_initialised, read_failed
 from lbnode.ring import SLOTS, VIRTUAL_SERVERS, Ring
@@ -41,10 +41,8 @@ class Directory(Protocol):
         """Forget a server."""
 
 
-#: Reads of one shard that come within so short a time ask the same replica, which then has more of them in a frame and
-#: answers more of them after a round of ReadIndex; but no more than so many, so that a crowd is spread.
-TOGETHER_SECONDS = 0.003
-READS_TOGETHER_MAX = 32
+#: A read of so many rows at most is small: it may travel with others.
+SMALL_READ_ROWS = 256
 
 
 class RouterOptions(msgspec.Struct, frozen=True):
@@ -89,10 +87,8 @@ class Router(Service):
         self._by_group: dict[int, Route] = {}
         self._peers: dict[str, Endpoint] = {}
         self._stopping = False
-        #: How often another replica of each shard was chosen, and how many reads may yet follow the last choice.
+        #: How often another replica was chosen.
         self._read_count = 0
-        self._together = 0
-        self._parting: IDelayedCall | None = None
         #: Reads that wait for an answer.
         self.reads_waiting = 0
 
@@ -109,6 +105,8 @@ class Router(Service):
             self._by_group[shard.group_id] = self._route(shard, previous.pop(shard.group_id, None))
         for gone in previous.values():
             gone.session.stop()
+            for batches in gone.batches.values():
+                batches.stop()
         self._dial(layout.servers if layout is not None else {})
         if layout is None:
             self._routes = None
@@ -132,15 +130,32 @@ class Router(Service):
         self, route: Route, low: int, high: int, limit: int, consistency: int, as_lines: bool = False
     ) -> Deferred[Rows]:
         """Return a page of rows low..high of one shard; fails with ApiError `no_quorum` or `overloaded` (503)."""
-        if not self._together:
-            self._read_count += 1
-            self._together = READS_TOGETHER_MAX
-            if self._parting is None:
-                self._parting = self._clock.callLater(TOGETHER_SECONDS, self._part)
-        self._together -= 1
-        servers = self._suspects.order(route.ring.order(self._read_count))
-        deadline_seconds = self.options.deadline_seconds
-        return self._read(servers, route, low, high, limit, consistency, deadline_seconds, as_lines, self._readers_now)
+        if self.reads_waiting >= self.options.reads_waiting_max:
+            return self._too_many_reads(route)
+        options = self.options
+        if high - low < SMALL_READ_ROWS or 0 < limit <= SMALL_READ_ROWS:
+            page = route.batches[consistency].read(
+                low,
+                high,
+                timeout_seconds=options.deadline_seconds,
+                limit=limit,
+                bytes_max=options.page_bytes,
+                as_lines=as_lines,
+            )
+        else:
+            page = self._channel.read(
+                route.group_id,
+                self._next_readers(route.group_id),
+                low,
+                high,
+                timeout_seconds=options.deadline_seconds,
+                consistency=consistency,
+                limit=limit,
+                bytes_max=options.page_bytes,
+                as_lines=as_lines,
+                later=self._readers_now,
+            )
+        return self._counted(page, route)
 
     def read_from(
         self,
@@ -153,24 +168,8 @@ class Router(Service):
         timeout_seconds: float,
     ) -> Deferred[Rows]:
         """Return a page as `read` does, but from these servers in this order and from no others."""
-        return self._read(servers, route, low, high, limit, consistency, timeout_seconds, False, None)
-
-    def _read(
-        self,
-        servers: tuple[str, ...],
-        route: Route,
-        low: int,
-        high: int,
-        limit: int,
-        consistency: int,
-        timeout_seconds: float,
-        as_lines: bool,
-        later: Callable[[int], Sequence[str]] | None,
-    ) -> Deferred[Rows]:
         if self.reads_waiting >= self.options.reads_waiting_max:
-            refused = Unavailable(OVERLOADED, f"{self.reads_waiting} reads wait already")
-            return fail(read_failed(route.shard, refused))
-        self.reads_waiting += 1
+            return self._too_many_reads(route)
         page = self._channel.read(
             route.group_id,
             servers,
@@ -180,34 +179,38 @@ class Router(Service):
             consistency=consistency,
             limit=limit,
             bytes_max=self.options.page_bytes,
-            as_lines=as_lines,
-            later=later,
         )
+        return self._counted(page, route)
+
+    def _too_many_reads(self, route: Route) -> Deferred[Rows]:
+        refused = Unavailable(OVERLOADED, f"{self.reads_waiting} reads wait already")
+        return fail(read_failed(route.shard, refused))
+
+    def _counted(self, page: Deferred[Rows], route: Route) -> Deferred[Rows]:
+        self.reads_waiting += 1
         return page.addCallbacks(self._read_done, self._read_failed, errbackArgs=(route,))
+
+    def _next_readers(self, group_id: int) -> tuple[str, ...]:
+        """Return whom to read a group from, beginning with another replica each time."""
+        self._read_count += 1
+        return self._readers_now(group_id)
 
     def _readers_now(self, group_id: int) -> tuple[str, ...]:
         """Return whom to read a group from by the layout as it is now; nobody if the group is gone."""
         route = self._by_group.get(group_id)
         return () if route is None else self._suspects.order(route.ring.order(self._read_count))
 
-    def _part(self) -> None:
-        self._parting = None
-        self._together = 0
-
     def stopService(self) -> None:
         """Give up what waits."""
         super().stopService()
         self._stopping = True
-        if self._parting is not None:
-            self._parting.cancel()
-            self._part()
         self.configure(None)
 
     def _route(self, shard: ShardLayout, previous: Route | None) -> Route:
         servers = tuple(shard.replicas.values())
         if previous is not None:
             previous.session.set_servers(servers)
-            return Route(shard, previous.ring.changed_to(shard.readers), previous.session)
+            return Route(shard, previous.ring.changed_to(shard.readers), previous.session, previous.batches)
         ring = Ring.empty(salt=shard.shard, slots=self.options.slots, virtual_servers=self.options.virtual_servers)
         session = ShardSession(
             self._clock,
@@ -218,7 +221,13 @@ class Router(Service):
             servers=servers,
             options=self.options.session,
         )
-        return Route(shard, ring.changed_to(shard.readers), session)
+        batches = {
+            consistency: ReadBatches(
+                self._clock, self._channel, shard.group_id, consistency, self._next_readers, self._readers_now
+            )
+            for consistency in (LINEARIZABLE, STALE)
+        }
+        return Route(shard, ring.changed_to(shard.readers), session, batches)
 
     def _dial(self, servers: Mapping[str, ServerAddress]) -> None:
         peers = {name: address.link for name, address in servers.items()}

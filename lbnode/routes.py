@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from dbnode.client import ShardSession
+from dbnode.client import ReadBatches, ShardSession
 from dbnode.errors import ApiError
 from dbnode.schema import Schema
 from dbnode.wire import Row
@@ -17,11 +17,13 @@ from lbnode.ring import Ring
 
 
 class Route:
-    """The way to one shard: its session for changes, its ring for reads."""
+    """The way to one shard: its session for changes, its ring and its batches (by consistency) for reads."""
 
-    __slots__ = ("group_id", "high", "low", "name_json", "ring", "servers", "session", "shard")
+    __slots__ = ("batches", "group_id", "high", "low", "name_json", "ring", "servers", "session", "shard")
 
-    def __init__(self, layout: ShardLayout, ring: Ring, session: ShardSession) -> None:
+    def __init__(
+        self, layout: ShardLayout, ring: Ring, session: ShardSession, batches: Mapping[int, ReadBatches]
+    ) -> None:
         self.shard = layout.shard
         self.name_json = msgspec.json.encode(layout.shard)
         self.group_id = layout.group_id
@@ -30,6 +32,7 @@ class Route:
         self.servers = tuple(layout.replicas.values())
         self.ring = ring
         self.session = session
+        self.batches = batches
 
 
 class Routes:

@@ -11,13 +11,14 @@ outcome    what can go wrong, and whether a change was applied
 from __future__ import annotations
 
 from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed, Unanswered, Unavailable
-from dbnode.client.reads import ReadChannel
+from dbnode.client.reads import ReadBatches, ReadChannel
 from dbnode.client.requests import Requests
 from dbnode.client.session import SessionOptions, ShardSession
 
 __all__ = [
     "NotApplied",
     "OutcomeUnknown",
+    "ReadBatches",
     "ReadChannel",
     "RequestFailed",
     "Requests",

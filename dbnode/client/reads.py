@@ -4,6 +4,10 @@ Every attempt is a new request, so the server begins a read round of its own for
 an earlier attempt (RAFT_RULES 26). An attempt that takes long is not given up, but another replica is asked as well and
 whoever answers first is heard ("The Tail at Scale", Dean and Barroso 2013); so few at once that when all are slow,
 nobody is asked much more often.
+
+Small reads of one group travel in batches (ReadBatches): a frame with many reads, the round of ReadIndex that confirms
+them all and the frame with their answers cost hardly more than for one. So what comes while a batch is on its way waits
+for it to be answered, but not for long.
 """
 
 from __future__ import annotations
@@ -26,6 +30,12 @@ from dbnode.wire import LINEARIZABLE, UNAVAILABLE, Read, Refused, Reply, Request
 ATTEMPT_SECONDS = 2.0
 #: ... and before another one is asked as well: about an election timeout, which is what a read may have to wait for.
 OVERDUE_SECONDS = 0.3
+#: With so many reads waiting another batch is sent beside the one on its way, to another replica; ...
+BATCHED_MAX = 64
+#: ... and whatever waits is, after so long: a replica may have died.
+HELD_SECONDS = 0.010
+#: So long a batch waits for those who have just got their answers, and tend to ask again.
+RETURN_SECONDS = 0.001
 #: Of the reads that wait, at most this part, or so many, may have asked a second replica.
 SECOND_SHARE_MAX = 0.1
 SECONDS_MIN = 8
@@ -75,8 +85,8 @@ class ReadChannel:
         Unavailable at the deadline. Cancelling drops only the waiter.
         """
         wanted = (group_id, low, high, limit, bytes_max, consistency, as_lines)
-        attempts = _Attempts(self, list(servers), wanted, self._clock.seconds() + timeout_seconds, later)
-        attempts.next()
+        attempts = _Attempts(self, wanted, self._clock.seconds() + timeout_seconds, later)
+        attempts.begin(servers)
         return attempts.rows
 
     async def pages(
@@ -149,6 +159,7 @@ class ReadChannel:
         """Take note that nobody was asked, or that nobody's answer is waited for any more."""
         self._waiting.pop(attempts, None)
         self._asked_twice.discard(attempts)
+        attempts.leave_batch()
 
     def refused_second(self, attempts: _Attempts) -> None:
         """Take note that one of two has nothing to say, so that another one may be asked."""
@@ -195,6 +206,7 @@ class _Attempts:
 
     __slots__ = (
         "_asked",
+        "_batch",
         "_channel",
         "_later",
         "_tried",
@@ -209,7 +221,6 @@ class _Attempts:
     def __init__(
         self,
         channel: ReadChannel,
-        servers: list[str],
         wanted: _Wanted,
         deadline_seconds: float,
         later: Callable[[int], Sequence[str]] | None,
@@ -220,11 +231,27 @@ class _Attempts:
         #: How many servers have been asked and not answered yet, and who was last.
         self._asked = 0
         self.server = ""
-        self.servers = servers
+        self.servers: Sequence[str] = ()
         self.wanted = wanted
         self.deadline_seconds = deadline_seconds
         self.last_refusal = ""
         self.rows: Deferred[Rows] = Deferred()
+        self._batch: _Batch | None = None
+
+    def begin(self, servers: Sequence[str], batch: _Batch | None = None) -> None:
+        """Make the first attempt, as one of a batch."""
+        self.servers = servers
+        if not self.rows.called:
+            self._batch = batch
+            self._channel.attempt(self)
+        elif batch is not None:
+            batch.leave()
+
+    def leave_batch(self) -> None:
+        """Let the next batch wait no longer for this read: it was answered, or has to ask somebody else."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            batch.leave()
 
     def next_server(self) -> str:
         """Return the server whose turn it is; it is asked now."""
@@ -242,7 +269,7 @@ class _Attempts:
         """Begin another round, among those who have the group by now."""
         if self._later is not None and not self.rows.called:
             self._tried = 0
-            self.servers = list(self._later(self.wanted[0]))
+            self.servers = self._later(self.wanted[0])
         self.next()
 
     def answered(self, reply: Reply, server: str) -> None:
@@ -273,3 +300,113 @@ class _Attempts:
             self.next()
         else:
             self._channel.pause(self)
+
+
+class _Batch:
+    """Reads that were sent together, and how many of them wait for their first answer."""
+
+    __slots__ = ("_ended", "_left", "size")
+
+    def __init__(self, size: int, ended: Callable[[_Batch], None]) -> None:
+        self.size = size
+        self._left = size
+        self._ended = ended
+
+    def leave(self) -> None:
+        """Count one less."""
+        self._left -= 1
+        if not self._left:
+            self._ended(self)
+
+
+class ReadBatches:
+    """Small reads of one group and one consistency, in batches; `servers` names whom to ask, once for each batch.
+
+    A large one would keep the others waiting; it goes through the ReadChannel by itself.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        channel: ReadChannel,
+        group_id: int,
+        consistency: int,
+        servers: Callable[[int], Sequence[str]],
+        later: Callable[[int], Sequence[str]],
+    ) -> None:
+        self._clock = clock
+        self._channel = channel
+        self._group_id = group_id
+        self._consistency = consistency
+        self._servers = servers
+        self._later = later
+        self._queue: list[_Attempts] = []
+        #: The batch that was sent last, until it is answered.
+        self._latest: _Batch | None = None
+        #: How many reads the next batch waits for, 0 if for none.
+        self._returning = 0
+        self._flush_call: IDelayedCall | None = None
+        self._flush_is_due = False
+
+    def read(
+        self, low: int, high: int, *, timeout_seconds: float, limit: int = 0, bytes_max: int = 1 << 20, as_lines: bool
+    ) -> Deferred[Rows]:
+        """Return the first page of rows low..high as ReadChannel.read does; what it waits here counts as well."""
+        wanted = (self._group_id, low, high, limit, bytes_max, self._consistency, as_lines)
+        attempts = _Attempts(self._channel, wanted, self._clock.seconds() + timeout_seconds, self._later)
+        self._queue.append(attempts)
+        if len(self._queue) >= self._enough():
+            self._flush_after(0)
+        elif self._flush_call is None:
+            self._flush_after(HELD_SECONDS)
+        return attempts.rows
+
+    def stop(self) -> None:
+        """Let nothing wait here any longer (the group is gone or the process ends)."""
+        self._latest = None
+        self._flush()
+
+    def _enough(self) -> int:
+        """Return how many reads make a batch that is sent at once."""
+        if self._returning:
+            return self._returning
+        return 1 if self._latest is None else BATCHED_MAX
+
+    def _flush_after(self, seconds: float) -> None:
+        if self._flush_is_due:
+            return
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+        self._flush_is_due = not seconds
+        self._flush_call = self._clock.callLater(seconds, self._flush_in_time)
+
+    def _flush_in_time(self) -> None:
+        self._flush_call = None
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+            self._flush_call = None
+        self._flush_is_due = False
+        self._returning = 0
+        queue, self._queue = self._queue, []
+        for start in range(0, len(queue), BATCHED_MAX):
+            together = queue[start : start + BATCHED_MAX]
+            self._latest = batch = _Batch(len(together), self._ended)
+            servers = self._servers(self._group_id)
+            for attempts in together:
+                attempts.begin(servers, batch)
+
+    def _ended(self, batch: _Batch) -> None:
+        """Send the next batch once as many have come as have just been answered, or after a moment."""
+        if batch is not self._latest:
+            return
+        self._latest = None
+        returning = min(len(self._queue) + batch.size, BATCHED_MAX)
+        if len(self._queue) >= returning or returning == 1:
+            if self._queue:
+                self._flush_after(0)
+        elif not self._flush_is_due:
+            self._returning = returning
+            self._flush_after(RETURN_SECONDS)

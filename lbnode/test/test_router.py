@@ -11,10 +11,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
+from dbnode.client.reads import BATCHED_MAX
 from dbnode.errors import ApiError
-from dbnode.wire import LINEARIZABLE, Delete, NotFound, Propose, Read, Rows, Stored, Write
+from dbnode.wire import LINEARIZABLE, STALE, Delete, NotFound, Propose, Read, Rows, Stored, Write
 from lbnode.layout import Layout, ShardLayout
-from lbnode.router import TOGETHER_SECONDS, Router, RouterOptions
+from lbnode.router import SMALL_READ_ROWS, Router, RouterOptions
 from lbnode.test.shards import STUDENTS, MemoryDirectory, MemoryShards, layout, router_over
 
 SERVERS = {"Server0", "Server1", "Server2"}
@@ -44,11 +45,11 @@ class RouterCase(SynchronousTestCase):
         return self.router.read(route, key, key, 0, consistency)
 
     def begin_reads(self, count: int) -> list[Deferred[Rows]]:
-        """Begin so many reads of one shard, each in a moment of its own."""
+        """Begin so many reads of one shard, each after the one before was answered."""
         pages = []
         for _ in range(count):
             pages.append(self.read(7))
-            self.clock.advance(TOGETHER_SECONDS)
+            self.clock.advance(0)
         return pages
 
     def pass_time(self, seconds: float) -> None:
@@ -70,16 +71,45 @@ class Reads(RouterCase):
         self.assertEqual(counts.keys(), SERVERS)
         self.assertLess(max(counts.values()), 120)
 
-    def test_reads_of_a_moment_travel_together(self) -> None:
-        """What comes for a shard within a few milliseconds asks one replica; a crowd is spread all the same."""
+    def test_small_reads_travel_together(self) -> None:
+        """What comes in one turn for a shard asks one replica; a crowd is spread all the same."""
         few = [self.read(7) for _ in range(5)]
+        self.clock.advance(0)
         self.assertEqual(len(set(self.asked(Read))), 1)
 
-        many = [self.read(7) for _ in range(300)]
-        self.assertEqual(set(self.asked(Read)), SERVERS)
+        many = [self.read(7) for _ in range(10 * BATCHED_MAX)]
         self.pass_time(0.02)
+        self.assertEqual(set(self.asked(Read)), SERVERS)
         for page in (*few, *many):
             self.successResultOf(page)
+
+    def test_large_reads_keep_nobody_waiting(self) -> None:
+        """A read of many rows is sent by itself, unless its limit makes it a small one."""
+        route = self.router.routes().find_row(7)
+        large = [self.router.read(route, 0, SMALL_READ_ROWS, limit, LINEARIZABLE) for limit in (0, SMALL_READ_ROWS + 1)]
+        self.assertEqual(len(self.asked(Read)), 2)
+
+        small = self.router.read(route, 0, SMALL_READ_ROWS, SMALL_READ_ROWS, LINEARIZABLE)
+        self.assertEqual(len(self.asked(Read)), 2)
+        self.clock.advance(0)
+        self.assertEqual(len(self.asked(Read)), 3)
+        self.pass_time(0.02)
+
+        for page in (*large, small):
+            self.successResultOf(page)
+
+    def test_stale_reads_do_not_wait_for_others(self) -> None:
+        """Where nothing can be confirmed what needs no confirmation is answered all the same."""
+        self.shards.silent = set(SERVERS)
+        waiting = self.read(7)
+        self.clock.advance(0)
+        self.shards.silent = set()
+
+        stale = self.read(7, STALE)
+        self.clock.advance(0)
+
+        self.assertNoResult(waiting)
+        self.successResultOf(stale)
 
     def test_replica_that_is_gone(self) -> None:
         """A read moves on to the next server of the ring at once."""

@@ -1,0 +1,241 @@
+"""Small reads in batches: what is sent when, to whom, and that nothing holds a read up for long."""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from dbnode.client import ReadBatches, ReadChannel, Unavailable
+from dbnode.client.reads import BATCHED_MAX, HELD_SECONDS, RETURN_SECONDS
+from dbnode.test.client_rig import GROUP, SERVERS, ClientRig
+from dbnode.wire import LINEARIZABLE, STALE, UNAVAILABLE, Read, Reply, Rows
+
+
+def row(item: Read) -> Reply:
+    """Answer with the lowest id."""
+    return Rows(item.request_id, 1, b"%d" % item.low, None)
+
+
+class ReadBatchTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Connect a client to three replicas, of which each batch asks the next one first."""
+        self.rig = ClientRig()
+        self.servers = list(self.rig.servers.values())
+        for server in self.servers:
+            server.answer = row
+        self.channel = ReadChannel(self.rig.clock, self.rig.requests, Random(1))
+        self.batches = self.of(LINEARIZABLE)
+        self.chosen = 0
+        self.later: tuple[str, ...] = SERVERS
+
+    def of(self, consistency: int) -> ReadBatches:
+        """Return the batches of a consistency."""
+        return ReadBatches(self.rig.clock, self.channel, GROUP, consistency, self.next_servers, lambda _: self.later)
+
+    def next_servers(self, group_id: int) -> tuple[str, ...]:
+        """Return the servers, beginning with another one each time."""
+        self.assertEqual(group_id, GROUP)
+        first = self.chosen % len(SERVERS)
+        self.chosen += 1
+        return SERVERS[first:] + SERVERS[:first]
+
+    def read(self, *ids: int, timeout_seconds: float = 10) -> list[Deferred[Rows]]:
+        """Read single rows."""
+        return [self.batches.read(id_, id_, timeout_seconds=timeout_seconds, as_lines=False) for id_ in ids]
+
+    def asked(self) -> list[list[int]]:
+        """Return which ids each server was asked for."""
+        return [[item.low for item in server.requests if isinstance(item, Read)] for server in self.servers]
+
+    def answer(self, number: int) -> None:
+        """Let a server answer what it has left unanswered, and what it is asked from now on."""
+        server = self.servers[number]
+        server.answer = row
+        for item in list(server.requests):
+            assert isinstance(item, Read)
+            server.reply(row(item))
+        self.rig.settle()
+
+    def ignore(self) -> None:
+        """Let no server answer from now on."""
+        for server in self.servers:
+            server.ignore()
+
+    def check(self, reads: list[Deferred[Rows]], *ids: int) -> None:
+        """Check that reads were answered with these rows."""
+        self.assertEqual([self.successResultOf(read).data for read in reads], [b"%d" % id_ for id_ in ids])
+
+    def test_one_turn_is_one_batch(self) -> None:
+        """What is read in one turn asks one server; the next batch another one."""
+        first = self.read(1, 2, 3)
+        self.assertEqual(self.asked(), [[], [], []])
+        self.rig.settle()
+        self.check(first, 1, 2, 3)
+        self.rig.run(2 * RETURN_SECONDS)
+        second = self.read(4)
+        self.rig.settle()
+
+        self.check(second, 4)
+        self.assertEqual(self.asked(), [[1, 2, 3], [4], []])
+
+    def test_what_is_asked(self) -> None:
+        """All that a read wants goes along, and what it may still take."""
+        read = self.of(STALE).read(1, 9, timeout_seconds=1, limit=4, bytes_max=1000, as_lines=True)
+        self.rig.settle()
+
+        self.successResultOf(read)
+        self.assertEqual(self.servers[0].requests, [Read(1, GROUP, 1, 9, 4, 1000, STALE, 900, True)])
+
+    def test_what_comes_meanwhile_waits(self) -> None:
+        """While a batch is on its way the next one gathers, and goes when that one is answered."""
+        self.ignore()
+        first = self.read(1)
+        self.rig.settle()
+        second = self.read(2, 3)
+        self.rig.settle()
+        self.assertEqual(self.asked(), [[1], [], []])
+        self.servers[1].answer = row
+
+        self.answer(0)
+        # One was answered and two wait: perhaps the one comes back.
+        self.rig.run(2 * RETURN_SECONDS)
+
+        self.check(first, 1)
+        self.check(second, 2, 3)
+        self.assertEqual(self.asked(), [[1], [2, 3], []])
+
+    def test_waits_for_those_just_answered(self) -> None:
+        """As soon as as many have come as were answered the next batch goes."""
+        self.check_after_settling(self.read(1, 2), 1, 2)
+        second = self.read(3)
+        self.rig.settle()
+        self.assertNoResult(second[0])
+
+        second += self.read(4)
+        self.rig.settle()
+
+        self.check(second, 3, 4)
+        self.assertEqual(self.asked(), [[1, 2], [3, 4], []])
+
+    def check_after_settling(self, reads: list[Deferred[Rows]], *ids: int) -> None:
+        """Check that reads are answered at once."""
+        self.rig.settle()
+        self.check(reads, *ids)
+
+    def test_waits_a_moment_only(self) -> None:
+        """Who was answered need not ask again; a reader by itself waits for nobody."""
+        self.check_after_settling(self.read(1, 2), 1, 2)
+        second = self.read(3)
+        self.rig.run(2 * RETURN_SECONDS)
+        self.check(second, 3)
+
+        self.check_after_settling(self.read(4), 4)
+        self.check_after_settling(self.read(5), 5)
+
+    def test_held_for_a_moment_only(self) -> None:
+        """A batch without an answer holds the next one up for a few milliseconds; each asks another server."""
+        self.ignore()
+        self.servers[2].answer = row
+        self.read(1)
+        self.rig.settle()
+        second = self.read(2)
+        self.rig.run(HELD_SECONDS)
+        self.assertEqual(self.asked(), [[1], [2], []])
+        third = self.read(3)
+
+        self.rig.run(HELD_SECONDS)
+
+        self.check(third, 3)
+        self.assertNoResult(second[0])
+        # Of three batches two are stuck, and nobody waits for them any more.
+        self.read(4)
+        self.rig.settle()
+        self.assertEqual(self.asked(), [[1, 4], [2], [3]])
+
+    def test_an_older_batch_is_not_waited_for(self) -> None:
+        """When a batch that was overtaken is answered in the end, that lets nothing go."""
+        self.ignore()
+        self.read(1)
+        self.rig.settle()
+        self.read(2)
+        self.rig.run(HELD_SECONDS)
+        third = self.read(3)
+
+        self.answer(0)
+
+        self.assertNoResult(third[0])
+        self.assertEqual(self.asked(), [[1], [2], []])
+
+    def test_a_crowd_is_spread(self) -> None:
+        """Many at once make several batches, and enough of them another one beside what is on its way."""
+        self.ignore()
+        self.read(*range(BATCHED_MAX + 1))
+        self.rig.settle()
+        self.read(*range(1000, 1000 + BATCHED_MAX))
+        self.rig.settle()
+
+        self.assertEqual([len(ids) for ids in self.asked()], [BATCHED_MAX, 1, BATCHED_MAX])
+
+    def test_who_has_to_ask_elsewhere_holds_nobody_up(self) -> None:
+        """A server's refusal ends its batch; those refused go on by themselves."""
+        self.servers[0].refuse(UNAVAILABLE)
+        self.servers[1].ignore()
+        first = self.read(1)
+        self.rig.settle()
+        self.assertEqual(self.asked(), [[1], [1], []])
+        self.servers[1].answer = row
+
+        second = self.read(2)
+        self.rig.settle()
+
+        self.check(second, 2)
+        self.assertNoResult(first[0])
+
+    def test_a_read_that_is_not_waited_for(self) -> None:
+        """Cancelled before its batch goes it is not asked for, and the batch after it does not wait."""
+        reads = self.read(1, 2)
+        reads[0].cancel()
+        self.failureResultOf(reads[0])
+        self.rig.settle()
+        self.assertEqual(self.asked(), [[2], [], []])
+
+        alone = self.read(3)
+        alone[0].cancel()
+        self.failureResultOf(alone[0])
+        self.rig.run(2 * RETURN_SECONDS)
+        fourth = self.read(4)
+        self.rig.run(2 * RETURN_SECONDS)
+
+        self.check(fourth, 4)
+
+    def test_deadline(self) -> None:
+        """What a read waits here counts: it fails at its deadline."""
+        self.ignore()
+        self.read(1)
+        self.rig.settle()
+        read = self.read(2, timeout_seconds=HELD_SECONDS / 2)[0]
+
+        self.rig.run(HELD_SECONDS)
+
+        self.failureResultOf(read, Unavailable)
+        self.assertEqual(self.asked(), [[1], [], []])
+
+    def test_stop(self) -> None:
+        """Nothing waits here any longer: it is sent, or fails if there is nobody left to ask."""
+        self.ignore()
+        self.read(1)
+        self.rig.settle()
+        second = self.read(2)[0]
+        self.batches.stop()
+        self.assertEqual(self.asked(), [[1], [], []])
+        self.rig.settle()
+        self.assertEqual(self.asked(), [[1], [2], []])
+        self.assertNoResult(second)
+
+        third = self.read(3)[0]
+        self.patch(self.batches, "_servers", lambda _: ())
+        self.batches.stop()
+
+        self.failureResultOf(third, Unavailable)
