@@ -32,10 +32,12 @@ ATTEMPT_SECONDS = 2.0
 OVERDUE_SECONDS = 0.3
 #: With so many reads waiting another batch is sent beside the one on its way, to another replica; ...
 BATCHED_MAX = 64
-#: ... and whatever waits is, after so long: a replica may have died.
-HELD_SECONDS = 0.010
+#: ... and whatever waits is, after so long: a replica may be slow, or dead.
+HELD_SECONDS = 0.005
 #: So long a batch waits for those who have just got their answers, and tend to ask again.
 RETURN_SECONDS = 0.001
+#: If not even half of them came, so many batches wait for nobody.
+BATCHES_UNAWAITED = 16
 #: Of the reads that wait, at most this part, or so many, may have asked a second replica.
 SECOND_SHARE_MAX = 0.1
 SECONDS_MIN = 8
@@ -303,12 +305,13 @@ class _Attempts:
 
 
 class _Batch:
-    """Reads that were sent together, and how many of them wait for their first answer."""
+    """Reads that were sent together, to which server first, and how many of them wait for their first answer."""
 
-    __slots__ = ("_ended", "_left", "size")
+    __slots__ = ("_ended", "_left", "server", "size")
 
-    def __init__(self, size: int, ended: Callable[[_Batch], None]) -> None:
+    def __init__(self, size: int, server: str, ended: Callable[[_Batch], None]) -> None:
         self.size = size
+        self.server = server
         self._left = size
         self._ended = ended
 
@@ -322,7 +325,8 @@ class _Batch:
 class ReadBatches:
     """Small reads of one group and one consistency, in batches; `servers` names whom to ask, once for each batch.
 
-    A large one would keep the others waiting; it goes through the ReadChannel by itself.
+    A batch goes to a server that has answered all before, if there is one. A large read would keep the others waiting;
+    it goes through the ReadChannel by itself.
     """
 
     def __init__(
@@ -341,12 +345,15 @@ class ReadBatches:
         self._servers = servers
         self._later = later
         self._queue: list[_Attempts] = []
-        #: The batch that was sent last, until it is answered.
+        #: The batches that are not answered yet, and the one of them that was sent last: what comes waits for that one.
+        self._unanswered: set[_Batch] = set()
         self._latest: _Batch | None = None
-        #: How many reads the next batch waits for, 0 if for none.
+        #: How many reads the next batch waits for, 0 if for none; and how many batches wait for nobody.
         self._returning = 0
+        self._unawaited = 0
         self._flush_call: IDelayedCall | None = None
         self._flush_is_due = False
+        self._stopped = False
 
     def read(
         self, low: int, high: int, *, timeout_seconds: float, limit: int = 0, bytes_max: int = 1 << 20, as_lines: bool
@@ -354,6 +361,9 @@ class ReadBatches:
         """Return the first page of rows low..high as ReadChannel.read does; what it waits here counts as well."""
         wanted = (self._group_id, low, high, limit, bytes_max, self._consistency, as_lines)
         attempts = _Attempts(self._channel, wanted, self._clock.seconds() + timeout_seconds, self._later)
+        if self._stopped:
+            attempts.begin(self._servers(self._group_id))
+            return attempts.rows
         self._queue.append(attempts)
         if len(self._queue) >= self._enough():
             self._flush_after(0)
@@ -363,7 +373,7 @@ class ReadBatches:
 
     def stop(self) -> None:
         """Let nothing wait here any longer (the group is gone or the process ends)."""
-        self._latest = None
+        self._stopped = True
         self._flush()
 
     def _enough(self) -> int:
@@ -382,31 +392,49 @@ class ReadBatches:
 
     def _flush_in_time(self) -> None:
         self._flush_call = None
+        if 2 * len(self._queue) < self._returning:
+            self._unawaited = BATCHES_UNAWAITED
         self._flush()
 
     def _flush(self) -> None:
+        queue, self._queue = self._queue, []
+        self._wait_for_nothing()
+        for start in range(0, len(queue), BATCHED_MAX):
+            self._send(queue[start : start + BATCHED_MAX])
+
+    def _send(self, together: list[_Attempts]) -> None:
+        servers = self._servers(self._group_id)
+        if self._unanswered:
+            busy = {batch.server for batch in self._unanswered}
+            servers = sorted(servers, key=lambda server: server in busy)
+        batch = _Batch(len(together), servers[0] if servers else "", self._ended)
+        # The end of the batch before, if it failed on the spot, has set a time for this one.
+        self._wait_for_nothing()
+        self._latest = batch
+        self._unanswered.add(batch)
+        for attempts in together:
+            attempts.begin(servers, batch)
+
+    def _wait_for_nothing(self) -> None:
         if self._flush_call is not None:
             self._flush_call.cancel()
             self._flush_call = None
         self._flush_is_due = False
         self._returning = 0
-        queue, self._queue = self._queue, []
-        for start in range(0, len(queue), BATCHED_MAX):
-            together = queue[start : start + BATCHED_MAX]
-            self._latest = batch = _Batch(len(together), self._ended)
-            servers = self._servers(self._group_id)
-            for attempts in together:
-                attempts.begin(servers, batch)
 
     def _ended(self, batch: _Batch) -> None:
         """Send the next batch once as many have come as have just been answered, or after a moment."""
+        self._unanswered.discard(batch)
         if batch is not self._latest:
             return
         self._latest = None
+        if self._stopped or self._flush_is_due:
+            return
         returning = min(len(self._queue) + batch.size, BATCHED_MAX)
-        if len(self._queue) >= returning or returning == 1:
+        if returning == 1 or self._unawaited or len(self._queue) >= returning:
+            self._unawaited = max(0, self._unawaited - 1)
             if self._queue:
                 self._flush_after(0)
-        elif not self._flush_is_due:
+        else:
             self._returning = returning
             self._flush_after(RETURN_SECONDS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from random import Random
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import ReadBatches, ReadChannel, Unavailable
-from dbnode.client.reads import BATCHED_MAX, HELD_SECONDS, RETURN_SECONDS
+from dbnode.client.reads import BATCHED_MAX, BATCHES_UNAWAITED, HELD_SECONDS, RETURN_SECONDS
 from dbnode.test.client_rig import GROUP, SERVERS, ClientRig
 from dbnode.wire import LINEARIZABLE, STALE, UNAVAILABLE, Read, Reply, Rows
 
@@ -134,25 +135,72 @@ class ReadBatchTests(SynchronousTestCase):
         self.check_after_settling(self.read(4), 4)
         self.check_after_settling(self.read(5), 5)
 
+    def test_who_does_not_come_back_is_not_waited_for(self) -> None:
+        """After one wait in vain the next batches go at once, and after those one waits again."""
+        for _ in range(2):
+            self.check_after_settling(self.read(1, 2, 3), 1, 2, 3)
+            in_vain = self.read(4)
+            self.rig.settle()
+            self.assertNoResult(in_vain[0])
+            self.rig.run(2 * RETURN_SECONDS)
+            self.check(in_vain, 4)
+            for _ in range(BATCHES_UNAWAITED - 1):
+                self.check_after_settling(self.read(1, 2, 3), 1, 2, 3)
+
     def test_held_for_a_moment_only(self) -> None:
-        """A batch without an answer holds the next one up for a few milliseconds; each asks another server."""
+        """A batch without an answer holds the next one up for a few milliseconds; that goes to another server."""
+        self.patch(self.batches, "_servers", lambda _: SERVERS)
         self.ignore()
         self.servers[2].answer = row
         self.read(1)
         self.rig.settle()
         second = self.read(2)
-        self.rig.run(HELD_SECONDS)
+        self.rig.run(HELD_SECONDS + 0.002)
         self.assertEqual(self.asked(), [[1], [2], []])
         third = self.read(3)
 
-        self.rig.run(HELD_SECONDS)
+        self.rig.run(HELD_SECONDS + 0.002)
 
         self.check(third, 3)
         self.assertNoResult(second[0])
-        # Of three batches two are stuck, and nobody waits for them any more.
-        self.read(4)
+        # Of three batches two are stuck; who has answered is asked again.
+        self.check_after_settling(self.read(4), 4)
+        self.assertEqual(self.asked(), [[1], [2], [3, 4]])
+
+    def test_everybody_is_stuck(self) -> None:
+        """Then each is asked in turn all the same."""
+        self.ignore()
+        for id_ in range(1, 6):
+            self.read(id_)
+            self.rig.run(HELD_SECONDS + 0.002)
+
+        self.assertEqual(sorted(chain.from_iterable(self.asked())), [1, 2, 3, 4, 5])
+        self.assertEqual([ids[:1] for ids in self.asked()], [[1], [2], [3]])
+
+    def test_servers_that_are_gone(self) -> None:
+        """A crowd whose first server is not connected asks the next one on the spot, and holds nobody up longer."""
+        self.rig.network.cut("balancer", "A")
+        self.patch(self.batches, "_servers", lambda _: SERVERS)
+        crowd = self.read(*range(2 * BATCHED_MAX + 2))
         self.rig.settle()
-        self.assertEqual(self.asked(), [[1, 4], [2], [3]])
+        self.check(crowd, *range(2 * BATCHED_MAX + 2))
+
+        self.servers[1].ignore()
+        self.rig.run(2 * RETURN_SECONDS)
+        self.read(1000)
+        self.rig.settle()
+        after = self.read(1001)
+        self.rig.settle()
+        self.assertNoResult(after[0])
+
+    def test_answered_by_the_second_server(self) -> None:
+        """A read that was not answered for long asks somebody else as well; its batch is over then."""
+        self.servers[0].ignore()
+        first = self.read(1)
+        self.rig.run(0.5)
+
+        self.check(first, 1)
+        self.assertEqual(self.batches._unanswered, set())
 
     def test_an_older_batch_is_not_waited_for(self) -> None:
         """When a batch that was overtaken is answered in the end, that lets nothing go."""
@@ -160,7 +208,7 @@ class ReadBatchTests(SynchronousTestCase):
         self.read(1)
         self.rig.settle()
         self.read(2)
-        self.rig.run(HELD_SECONDS)
+        self.rig.run(HELD_SECONDS + 0.002)
         third = self.read(3)
 
         self.answer(0)
@@ -217,25 +265,35 @@ class ReadBatchTests(SynchronousTestCase):
         self.rig.settle()
         read = self.read(2, timeout_seconds=HELD_SECONDS / 2)[0]
 
-        self.rig.run(HELD_SECONDS)
+        self.rig.run(HELD_SECONDS + 0.002)
 
         self.failureResultOf(read, Unavailable)
         self.assertEqual(self.asked(), [[1], [], []])
 
     def test_stop(self) -> None:
-        """Nothing waits here any longer: it is sent, or fails if there is nobody left to ask."""
+        """Nothing waits here any longer: it is sent, or fails if there is nobody left to ask; no timer is left."""
         self.ignore()
         self.read(1)
         self.rig.settle()
         second = self.read(2)[0]
         self.batches.stop()
-        self.assertEqual(self.asked(), [[1], [], []])
         self.rig.settle()
         self.assertEqual(self.asked(), [[1], [2], []])
         self.assertNoResult(second)
 
-        third = self.read(3)[0]
+    def test_stop_with_nobody_to_ask(self) -> None:
+        """What waits fails, and so does what comes later."""
+        self.ignore()
+        waiting = self.read(1)
+        self.rig.settle()
+        waiting += self.read(2, 3)
         self.patch(self.batches, "_servers", lambda _: ())
-        self.batches.stop()
 
-        self.failureResultOf(third, Unavailable)
+        self.batches.stop()
+        waiting += self.read(4)
+
+        self.channel.stop()
+        self.rig.requests.stop()
+        for read in waiting:
+            self.failureResultOf(read, Unavailable)
+        self.assertEqual(self.rig.clock.getDelayedCalls(), [])
