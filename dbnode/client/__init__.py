@@ -4,14 +4,16 @@ requests   one request, one reply, over links
 proposals  getting commands of a group committed, wherever its leader is
 session    exactly-once changes of one shard, batched and pipelined
 reads      rows of one shard, from any replica
+batches    small reads of one shard, many in a frame
 control    the control plane over HTTP: heartbeat, signed configuration, copies
 outcome    what can go wrong, and whether a change was applied
 """
 
 from __future__ import annotations
 
+from dbnode.client.batches import ReadBatches
 from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed, Unanswered, Unavailable
-from dbnode.client.reads import ReadBatches, ReadChannel
+from dbnode.client.reads import ReadChannel
 from dbnode.client.requests import Requests
 from dbnode.client.session import SessionOptions, ShardSession
 

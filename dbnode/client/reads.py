@@ -4,10 +4,6 @@ Every attempt is a new request, so the server begins a read round of its own for
 an earlier attempt (RAFT_RULES 26). An attempt that takes long is not given up, but another replica is asked as well and
 whoever answers first is heard ("The Tail at Scale", Dean and Barroso 2013); so few at once that when all are slow,
 nobody is asked much more often.
-
-Small reads of one group travel in batches (ReadBatches): a frame with many reads, the round of ReadIndex that confirms
-them all and the frame with their answers cost hardly more than for one. So what comes while a batch is on its way waits
-for it to be answered, but not for long.
 """
 
 from __future__ import annotations
@@ -30,21 +26,13 @@ from dbnode.wire import LINEARIZABLE, UNAVAILABLE, Read, Refused, Reply, Request
 ATTEMPT_SECONDS = 2.0
 #: ... and before another one is asked as well: about an election timeout, which is what a read may have to wait for.
 OVERDUE_SECONDS = 0.3
-#: With so many reads waiting another batch is sent beside the one on its way, to another replica; ...
-BATCHED_MAX = 64
-#: ... and whatever waits is, after so long: a replica may be slow, or dead.
-HELD_SECONDS = 0.005
-#: So long a batch waits for those who have just got their answers, and tend to ask again.
-RETURN_SECONDS = 0.001
-#: If not even half of them came, so many batches wait for nobody.
-BATCHES_UNAWAITED = 16
 #: Of the reads that wait, at most this part, or so many, may have asked a second replica.
 SECOND_SHARE_MAX = 0.1
 SECONDS_MIN = 8
 
 
 #: Group, low, high, limit, bytes at most, consistency, as lines.
-_Wanted: TypeAlias = tuple[int, int, int, int, int, int, bool]
+Wanted: TypeAlias = tuple[int, int, int, int, int, int, bool]
 
 
 def _ignore(server: str) -> None:
@@ -62,8 +50,8 @@ class ReadChannel:
         self._rng = rng
         self._overdue = overdue
         #: Reads that wait for the first answer and when they asked, in that order; and those that asked twice.
-        self._waiting: dict[_Attempts, float] = {}
-        self._asked_twice: set[_Attempts] = set()
+        self._waiting: dict[Attempts, float] = {}
+        self._asked_twice: set[Attempts] = set()
         self._sweep_call: IDelayedCall | None = None
         self._stopped = False
 
@@ -87,7 +75,7 @@ class ReadChannel:
         Unavailable at the deadline. Cancelling drops only the waiter.
         """
         wanted = (group_id, low, high, limit, bytes_max, consistency, as_lines)
-        attempts = _Attempts(self, wanted, self._clock.seconds() + timeout_seconds, later)
+        attempts = Attempts(self, wanted, self._clock.seconds() + timeout_seconds, later)
         attempts.begin(servers)
         return attempts.rows
 
@@ -131,7 +119,7 @@ class ReadChannel:
             self._sweep_call.cancel()
             self._sweep_call = None
 
-    def attempt(self, attempts: _Attempts) -> None:
+    def attempt(self, attempts: Attempts) -> None:
         """Ask the next server, unless the deadline has passed."""
         now_seconds = self._clock.seconds()
         if self._stopped or attempts.deadline_seconds <= now_seconds or not attempts.servers:
@@ -143,7 +131,7 @@ class ReadChannel:
             self._sweep_call = self._clock.callLater(SWEEP_SECONDS, self._sweep)
         self._ask(attempts, attempts.deadline_seconds - now_seconds)
 
-    def _ask(self, attempts: _Attempts, remaining_seconds: float) -> None:
+    def _ask(self, attempts: Attempts, remaining_seconds: float) -> None:
         timeout_seconds = min(remaining_seconds, ATTEMPT_SECONDS)
         # The server gives up first, so that its reason arrives in time to be told.
         timeout_ms = int(timeout_seconds * 900)
@@ -157,17 +145,17 @@ class ReadChannel:
         ended = reply.addCallbacks(attempts.answered, attempts.unanswered, callbackArgs=(server,))
         in_background(ended, "a read")
 
-    def ended(self, attempts: _Attempts) -> None:
+    def ended(self, attempts: Attempts) -> None:
         """Take note that nobody was asked, or that nobody's answer is waited for any more."""
         self._waiting.pop(attempts, None)
         self._asked_twice.discard(attempts)
-        attempts.leave_batch()
+        attempts.hold_nobody_up()
 
-    def refused_second(self, attempts: _Attempts) -> None:
+    def refused_second(self, attempts: Attempts) -> None:
         """Take note that one of two has nothing to say, so that another one may be asked."""
         self._asked_twice.discard(attempts)
 
-    def pause(self, attempts: _Attempts) -> None:
+    def pause(self, attempts: Attempts) -> None:
         """Try again soon."""
         if self._stopped:
             attempts.next()
@@ -189,7 +177,7 @@ class ReadChannel:
         for attempts in overdue:
             self._ask_a_second(attempts)
 
-    def _ask_a_second(self, attempts: _Attempts) -> None:
+    def _ask_a_second(self, attempts: Attempts) -> None:
         if attempts.rows.called:
             self.ended(attempts)
             return
@@ -203,13 +191,13 @@ class ReadChannel:
             self._ask(attempts, remaining_seconds)
 
 
-class _Attempts:
+class Attempts:
     """One read on its way from server to server, of which at most two are asked at a time."""
 
     __slots__ = (
         "_asked",
-        "_batch",
         "_channel",
+        "_held_up",
         "_later",
         "_tried",
         "deadline_seconds",
@@ -223,7 +211,7 @@ class _Attempts:
     def __init__(
         self,
         channel: ReadChannel,
-        wanted: _Wanted,
+        wanted: Wanted,
         deadline_seconds: float,
         later: Callable[[int], Sequence[str]] | None,
     ) -> None:
@@ -238,22 +226,22 @@ class _Attempts:
         self.deadline_seconds = deadline_seconds
         self.last_refusal = ""
         self.rows: Deferred[Rows] = Deferred()
-        self._batch: _Batch | None = None
+        self._held_up: Callable[[], None] | None = None
 
-    def begin(self, servers: Sequence[str], batch: _Batch | None = None) -> None:
-        """Make the first attempt, as one of a batch."""
+    def begin(self, servers: Sequence[str], held_up: Callable[[], None] | None = None) -> None:
+        """Make the first attempt; `held_up` is called once it was answered, or somebody else has to be asked."""
         self.servers = servers
-        if not self.rows.called:
-            self._batch = batch
+        self._held_up = held_up
+        if self.rows.called:
+            self.hold_nobody_up()
+        else:
             self._channel.attempt(self)
-        elif batch is not None:
-            batch.leave()
 
-    def leave_batch(self) -> None:
-        """Let the next batch wait no longer for this read: it was answered, or has to ask somebody else."""
-        batch, self._batch = self._batch, None
-        if batch is not None:
-            batch.leave()
+    def hold_nobody_up(self) -> None:
+        """Let those who wait for the first attempt's answer wait no longer."""
+        held_up, self._held_up = self._held_up, None
+        if held_up is not None:
+            held_up()
 
     def next_server(self) -> str:
         """Return the server whose turn it is; it is asked now."""
@@ -302,139 +290,3 @@ class _Attempts:
             self.next()
         else:
             self._channel.pause(self)
-
-
-class _Batch:
-    """Reads that were sent together, to which server first, and how many of them wait for their first answer."""
-
-    __slots__ = ("_ended", "_left", "server", "size")
-
-    def __init__(self, size: int, server: str, ended: Callable[[_Batch], None]) -> None:
-        self.size = size
-        self.server = server
-        self._left = size
-        self._ended = ended
-
-    def leave(self) -> None:
-        """Count one less."""
-        self._left -= 1
-        if not self._left:
-            self._ended(self)
-
-
-class ReadBatches:
-    """Small reads of one group and one consistency, in batches; `servers` names whom to ask, once for each batch.
-
-    A batch goes to a server that has answered all before, if there is one. A large read would keep the others waiting;
-    it goes through the ReadChannel by itself.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        channel: ReadChannel,
-        group_id: int,
-        consistency: int,
-        servers: Callable[[int], Sequence[str]],
-        later: Callable[[int], Sequence[str]],
-    ) -> None:
-        self._clock = clock
-        self._channel = channel
-        self._group_id = group_id
-        self._consistency = consistency
-        self._servers = servers
-        self._later = later
-        self._queue: list[_Attempts] = []
-        #: The batches that are not answered yet, and the one of them that was sent last: what comes waits for that one.
-        self._unanswered: set[_Batch] = set()
-        self._latest: _Batch | None = None
-        #: How many reads the next batch waits for, 0 if for none; and how many batches wait for nobody.
-        self._returning = 0
-        self._unawaited = 0
-        self._flush_call: IDelayedCall | None = None
-        self._flush_is_due = False
-        self._stopped = False
-
-    def read(
-        self, low: int, high: int, *, timeout_seconds: float, limit: int = 0, bytes_max: int = 1 << 20, as_lines: bool
-    ) -> Deferred[Rows]:
-        """Return the first page of rows low..high as ReadChannel.read does; what it waits here counts as well."""
-        wanted = (self._group_id, low, high, limit, bytes_max, self._consistency, as_lines)
-        attempts = _Attempts(self._channel, wanted, self._clock.seconds() + timeout_seconds, self._later)
-        if self._stopped:
-            attempts.begin(self._servers(self._group_id))
-            return attempts.rows
-        self._queue.append(attempts)
-        if len(self._queue) >= self._enough():
-            self._flush_after(0)
-        elif self._flush_call is None:
-            self._flush_after(HELD_SECONDS)
-        return attempts.rows
-
-    def stop(self) -> None:
-        """Let nothing wait here any longer (the group is gone or the process ends)."""
-        self._stopped = True
-        self._flush()
-
-    def _enough(self) -> int:
-        """Return how many reads make a batch that is sent at once."""
-        if self._returning:
-            return self._returning
-        return 1 if self._latest is None else BATCHED_MAX
-
-    def _flush_after(self, seconds: float) -> None:
-        if self._flush_is_due:
-            return
-        if self._flush_call is not None:
-            self._flush_call.cancel()
-        self._flush_is_due = not seconds
-        self._flush_call = self._clock.callLater(seconds, self._flush_in_time)
-
-    def _flush_in_time(self) -> None:
-        self._flush_call = None
-        if 2 * len(self._queue) < self._returning:
-            self._unawaited = BATCHES_UNAWAITED
-        self._flush()
-
-    def _flush(self) -> None:
-        queue, self._queue = self._queue, []
-        self._wait_for_nothing()
-        for start in range(0, len(queue), BATCHED_MAX):
-            self._send(queue[start : start + BATCHED_MAX])
-
-    def _send(self, together: list[_Attempts]) -> None:
-        servers = self._servers(self._group_id)
-        if self._unanswered:
-            busy = {batch.server for batch in self._unanswered}
-            servers = sorted(servers, key=lambda server: server in busy)
-        batch = _Batch(len(together), servers[0] if servers else "", self._ended)
-        # The end of the batch before, if it failed on the spot, has set a time for this one.
-        self._wait_for_nothing()
-        self._latest = batch
-        self._unanswered.add(batch)
-        for attempts in together:
-            attempts.begin(servers, batch)
-
-    def _wait_for_nothing(self) -> None:
-        if self._flush_call is not None:
-            self._flush_call.cancel()
-            self._flush_call = None
-        self._flush_is_due = False
-        self._returning = 0
-
-    def _ended(self, batch: _Batch) -> None:
-        """Send the next batch once as many have come as have just been answered, or after a moment."""
-        self._unanswered.discard(batch)
-        if batch is not self._latest:
-            return
-        self._latest = None
-        if self._stopped or self._flush_is_due:
-            return
-        returning = min(len(self._queue) + batch.size, BATCHED_MAX)
-        if returning == 1 or self._unawaited or len(self._queue) >= returning:
-            self._unawaited = max(0, self._unawaited - 1)
-            if self._queue:
-                self._flush_after(0)
-        else:
-            self._returning = returning
-            self._flush_after(RETURN_SECONDS)

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
-from dbnode.client.reads import BATCHED_MAX
+from dbnode.client.batches import BATCHED_MAX
 from dbnode.errors import ApiError
 from dbnode.wire import LINEARIZABLE, STALE, Delete, NotFound, Propose, Read, Rows, Stored, Write
 from lbnode.layout import Layout, ShardLayout

@@ -3,9 +3,9 @@
 A submit encodes in the caller's thread and queues; the log's own thread takes everything queued meanwhile, puts it on
 disk with one write that syncs (group commit), and hands the news back in one call. While the disk is fast and the
 thread has nothing to do, what one turn of the caller submits is written at the turn's end by the caller itself, which
-costs less than to hand it over (raftlog.wal.pace). After any error of the disk nothing
-is acknowledged any more, ever: what the page cache shows then need not be what the disk has, so only a new process,
-which copies the log's tail to a fresh file first, may go on.
+costs less than to hand it over (raftlog.wal.pace). After any error of the disk nothing is acknowledged any more, ever:
+what the page cache shows then need not be what the disk has, so only a new process, which copies the log's tail to a
+fresh file first, may go on.
 """
 
 from __future__ import annotations
@@ -177,14 +177,17 @@ class Wal:
         thread_is_idle = len(self._unsettled) == len(staged)
         began = self._clock()
         if not thread_is_idle or size_bytes > WRITTEN_HERE_BYTES_MAX or not self.commit.write_here(staged):
-            for chunk in staged:
-                self.commit.put(chunk)
+            self._hand_over(staged)
             return
         if size_bytes:
             now = self._clock()
             self._pace.took(now - began, now)
         if staged[-1].synced:
             self._settle(staged)
+
+    def _hand_over(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            self.commit.put(chunk)
 
     def group_bytes(self, group_id: int) -> int:
         """Return the size of a group's live entries, for the cap beyond which its owner compacts it."""
@@ -214,8 +217,7 @@ class Wal:
         self._closed = True
         self._refusal = self._refusal or "the log is closed"
         staged, self._staged = self._staged, []
-        for chunk in staged:
-            self.commit.put(chunk)
+        self._hand_over(staged)
         self.commit.finish()
         if self._thread is not None:
             self._thread.join()
