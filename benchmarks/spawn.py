@@ -30,6 +30,8 @@ _START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 #: How long servers that outlived their balancer get between SIGTERM and SIGKILL.
 _LEFTOVER_SECONDS = 10.0
+#: What a server writes into its data directory once it listens.
+_SERVER_FILE = "endpoints.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class ServerProcess:
     def signal(self, number: int) -> None:
         """Send it a signal if it runs."""
         if self.alive:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it may end just now
+                os.kill(self.pid, number)
 
     def wipe(self) -> None:
         """Remove its data directory; a PostgreSQL of its own may still be ending there, and make and remove files."""
@@ -159,8 +162,16 @@ class Cluster:
 
 
 def servers_below(directory: Path) -> Iterator[ServerProcess]:
-    """Yield the servers whose data directories lie below a directory."""
-    for path in sorted(directory.rglob("endpoints.json")):
-        with suppress(FileNotFoundError):  # it may be removed while we look
-            described = msgspec.json.decode(path.read_bytes(), type=ServerFile)
-            yield ServerProcess(described.name, path.parent, described.pid, described.started_at, described.http)
+    """Yield the servers whose data directories lie below a directory.
+
+    What a data directory holds is not looked at: the storage makes and removes directories there all the time.
+    """
+    for place, directories, files in os.walk(directory):  # passes over what is removed while it looks
+        directories.sort()
+        if _SERVER_FILE not in files:
+            continue
+        directories.clear()
+        home = Path(place)
+        with suppress(FileNotFoundError):  # it may be removed just now
+            described = msgspec.json.decode((home / _SERVER_FILE).read_bytes(), type=ServerFile)
+            yield ServerProcess(described.name, home, described.pid, described.started_at, described.http)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.spawn import ServerProcess
-from dbnode.wire import Endpoint
+from benchmarks.spawn import ServerProcess, servers_below
+from dbnode.wire import Endpoint, ServerFile
 
 
 class Processes(SynchronousTestCase):
@@ -53,6 +55,39 @@ class Processes(SynchronousTestCase):
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
         self.assertFalse(server.alive)
+
+
+class Homes(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Let two servers have written what they are."""
+        self.directory = Path(self.mktemp())
+        self.homes = [self.home("Server0"), self.home("Server1")]
+
+    def home(self, place: str) -> Path:
+        """Make a data directory of a server that is called like its place."""
+        home = self.directory / "data" / "servers" / place
+        home.mkdir(parents=True)
+        described = ServerFile(home.name, "", "", 1, 0, Endpoint("127.0.0.1", 1), None)
+        (home / "endpoints.json").write_bytes(msgspec.json.encode(described))
+        return home
+
+    def test_all_of_them(self) -> None:
+        """Servers are found in order of their homes."""
+        self.assertEqual([server.data_dir for server in servers_below(self.directory)], self.homes)
+
+    def test_what_a_home_holds(self) -> None:
+        """Nothing in a home is looked at, since directories come and go there."""
+        _ = self.home("Server0/postgres/Inner")
+
+        self.assertEqual([server.name for server in servers_below(self.directory)], ["Server0", "Server1"])
+
+    def test_removed_in_the_meantime(self) -> None:
+        """A home that is removed while we look is none."""
+        found = servers_below(self.directory)
+        first = next(found)
+        shutil.rmtree(self.homes[1])
+
+        self.assertEqual([first.data_dir, *found], self.homes[:1])
 
 
 def server_process(pid: int, started_at: int) -> ServerProcess:
