@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from raftlog import campaign, follower, leader
+from raftlog import campaign, follower, leader, relays
 from raftlog.confchange import restore
 from raftlog.log import RaftLog
 from raftlog.messages import (
@@ -26,6 +26,7 @@ from raftlog.messages import (
 )
 from raftlog.progress import Inflights, Progress, ProgressState
 from raftlog.readonly import ReadOnly
+from raftlog.relays import Relays
 from raftlog.state import TRANSFER, Config, ReadState, Role, SoftState
 from raftlog.storage import LogStorage, entry_size
 from raftlog.tracker import Tracker
@@ -60,6 +61,7 @@ class Raft:
         self.uncommitted_size = 0
         self.read_only = ReadOnly()
         self.waiting_reads: list[Message] = []
+        self.relays = Relays()
         self.read_states: list[ReadState] = []
         self.messages: list[Message] = []
         self.after_append: list[Message] = []
@@ -163,6 +165,7 @@ class Raft:
         self.uncommitted_size = 0
         self.read_only = ReadOnly()
         self.waiting_reads = []
+        self.relays = Relays()
 
     def reset_election_timeout(self) -> None:
         """Draw a new random election timeout (Raft §5.2)."""
@@ -238,6 +241,8 @@ class Raft:
         elif self.election_elapsed >= self.randomized_election_ticks and self.promotable:
             self.election_elapsed = 0
             campaign.start(self)
+        else:
+            relays.tick(self)
 
     def _tick_leader(self) -> None:
         self.heartbeat_elapsed += 1

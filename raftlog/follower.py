@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raftlog import campaign
+from raftlog import campaign, relays
 from raftlog.confchange import restore
 from raftlog.messages import Message, MessageType, Snapshot
 from raftlog.state import ProposalDropped, ReadState, Role
@@ -22,23 +22,19 @@ def step_follower(raft: Raft, message: Message) -> None:
         _FROM_LEADER[type_](raft, message)
     elif type_ is MessageType.PROPOSE:
         raise ProposalDropped("only the leader takes proposals")
-    elif type_ in (MessageType.READ_INDEX, MessageType.TRANSFER_LEADER):
+    elif type_ is MessageType.READ_INDEX:
+        relays.pass_on(raft, message)
+    elif type_ is MessageType.TRANSFER_LEADER:
         if raft.leader_id:
-            # As the request's `from_` stays, the leader's answer or attention goes to whom it concerns.
-            raft.messages.append(_forward(message, raft))
+            # As the request's `from_` stays, the leader's attention goes to whom it concerns.
+            raft.messages.append(Message(type_, raft.leader_id, message.from_ or raft.id, raft.term))
     elif type_ is MessageType.READ_INDEX_RESPONSE:
+        raft.relays.name(message.relays, message.context, raft.ticks)
         raft.read_states.append(ReadState(message.index, message.context))
     elif type_ is MessageType.TIMEOUT_NOW:
         campaign.start(raft, transfer=True)
     elif type_ is MessageType.FORGET_LEADER and not raft.config.lease_read_only:
         raft.leader_id = 0
-
-
-def _forward(message: Message, raft: Raft) -> Message:
-    """Pass a request on. The term of a read says in which term the asker is: we cannot say that of another."""
-    from_ = message.from_ or raft.id
-    for_another = message.type is MessageType.READ_INDEX and from_ != raft.id
-    return Message(message.type, raft.leader_id, from_, 0 if for_another else raft.term, context=message.context)
 
 
 def step_candidate(raft: Raft, message: Message) -> None:

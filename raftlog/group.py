@@ -48,6 +48,7 @@ from raftlog.news import CommitNews
 from raftlog.progress import NEVER
 from raftlog.rawnode import RawNode
 from raftlog.reads import ReadRounds
+from raftlog.relays import Relays
 from raftlog.retention import Holds
 from raftlog.state import Config, ProposalDropped, Role
 from raftlog.storage import MemoryLog
@@ -255,8 +256,13 @@ class Group:
 
     def unreachable(self, message: Message) -> None:
         """Take the news that `message` was dropped on its way out; an append is probed for instead of streamed."""
-        if message.type is MessageType.APPEND and not self._stopped:
+        if self._stopped:
+            return
+        if message.type is MessageType.APPEND:
             self.raw.report_unreachable(message.to)
+        elif message.type is MessageType.READ_INDEX:
+            self.raw.question_dropped(message)
+            self._wake(self)
 
     def tick(self, now_seconds: float, round_seconds_max: float) -> None:
         """Let one tick of time pass."""
@@ -323,6 +329,7 @@ class Group:
         for progress in raft.tracker.progress.values():
             # Ticks stood still: what was sent one tick ago may be from yesterday.
             progress.sent_tick = NEVER
+        raft.relays = Relays()
 
     def miss_leader(self) -> None:
         """Take note that the leader's server is gone: an election timeout has nearly passed already."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from raftlog.confchange import decode_change
 from raftlog.messages import ConfChangeTransition, Entry, EntryType, Message, MessageType
 from raftlog.progress import Progress, ProgressState
+from raftlog.relays import RELAYS_MAX
 from raftlog.state import ProposalDropped, ReadState
 from raftlog.storage import LogError, SnapshotTemporarilyUnavailable, entry_size
 
@@ -267,30 +268,32 @@ def read_index(raft: Raft, message: Message) -> None:
         _answer_read(raft, message, raft.log.committed)
     else:
         raft.read_only.add(message, raft.log.committed, confirmed, raft.ticks)
-        _send_heartbeats(raft, message.context, _whom_to_ask(raft, confirmed))
+        _send_heartbeats(raft, message.context, _whom_to_ask(raft, message.from_, confirmed))
 
 
 def _confirmed_by(raft: Raft, message: Message) -> set[int]:
-    """Return who confirms a question when it arrives: we, and the follower that asks.
+    """Return who confirms a question when it arrives: we, the follower that asks, and those who passed it on.
 
-    It was in our term when it asked, which was after its reads began: what a heartbeat would have found out. So nobody
-    was elected by then without one of us two. That says nothing about reads that began after it asked, and nothing if
-    somebody else passed its question on: such a question has no term.
+    They were in our term when they did, which was after its reads began: what a heartbeat would have found out. So
+    nobody was elected before those began without one of us. That says nothing about reads that began after it asked,
+    and nothing if the question is of another term, or of none.
     """
-    return {raft.id, message.from_} if message.term == raft.term else {raft.id}
+    return {raft.id, message.from_, *message.confirmed} if message.term == raft.term else {raft.id}
 
 
-def _whom_to_ask(raft: Raft, confirmed: set[int]) -> list[int]:
+def _whom_to_ask(raft: Raft, asker: int, confirmed: set[int], *, backwards: bool = False) -> list[int]:
     """Return followers that are a quorum with those who confirmed already, as few as that takes.
 
     Those first that owe no answer, were heard of lately and are fast: who just died, was paused or became slow
     holds up one round, until the next heartbeats, which ask everybody for the newest round if one takes so long.
+    Among equals those whose ids follow the asker's, or come before it, so that all are asked alike.
     """
     progress = raft.tracker.progress
+    sign = -1 if backwards else 1
 
-    def reluctance(voter: int) -> tuple[bool, bool, int, int]:
+    def reluctance(voter: int) -> tuple[bool, bool, int, bool, int]:
         known = progress[voter]
-        return known.owes_answer, not known.recent_active, known.slowness, voter
+        return known.owes_answer, not known.recent_active, known.slowness, sign * voter < sign * asker, sign * voter
 
     asked: list[int] = []
     for voter in sorted(raft.tracker.membership.voters - confirmed, key=reluctance):
@@ -309,10 +312,33 @@ def release_waiting_reads(raft: Raft) -> None:
 
 
 def _answer_read(raft: Raft, request: Message, index: int) -> None:
-    if request.from_ in (0, raft.id):
+    asker = request.from_
+    if asker in (0, raft.id):
         raft.read_states.append(ReadState(index, request.context))
-    else:
-        raft.send(MessageType.READ_INDEX_RESPONSE, request.from_, index=index, context=request.context)
+        return
+    raft.messages.append(
+        Message(
+            MessageType.READ_INDEX_RESPONSE,
+            asker,
+            raft.id,
+            raft.term,
+            index=index,
+            context=request.context,
+            relays=_relays_for(raft, asker),
+        )
+    )
+
+
+def _relays_for(raft: Raft, asker: int) -> tuple[int, ...]:
+    """Return whom a follower's next question may go through, nobody if it needs none or too many.
+
+    If it gets lost with them it is sent to us, and then others had better be asked.
+    """
+    confirmed = {raft.id, asker}
+    if raft.tracker.has_quorum(confirmed):
+        return ()
+    relays = _whom_to_ask(raft, asker, confirmed, backwards=True)
+    return tuple(relays) if len(relays) <= RELAYS_MAX else ()
 
 
 # ---- transfer -------------------------------------------------------------------------------------------------

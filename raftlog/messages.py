@@ -150,7 +150,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     `index` and `log_term` name the entry before `entries` in an APPEND and the last entry of a candidate in a VOTE;
     in a rejected APPEND_RESPONSE `index` is the refused one, `reject_hint`/`log_term` the sender's best guess at the
     last common entry. `context` carries the read context of READ_INDEX and heartbeats, and marks a vote that belongs
-    to a leadership transfer. `responses` are only in storage messages.
+    to a leadership transfer. `responses` are only in storage messages. `confirmed` are those who passed a READ_INDEX
+    on in its term, `relays` those who are to do so yet; in a READ_INDEX_RESPONSE, those who may for the next question.
     """
 
     type: MessageType
@@ -167,6 +168,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     context: bytes = b""
     snapshot: Snapshot | None = None
     responses: tuple[Message, ...] = ()
+    confirmed: tuple[int, ...] = ()
+    relays: tuple[int, ...] = ()
 
 
 class GroupMessage(msgspec.Struct, frozen=True, array_like=True, tag=0):

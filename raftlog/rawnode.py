@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from raftlog import relays
 from raftlog.confchange import Changer, decode_change, encode_change
 from raftlog.core import Raft
 from raftlog.messages import (
@@ -133,6 +134,10 @@ class RawNode:
     def read_index(self, context: bytes) -> None:
         """Ask for a ReadState with this context; there is no answer without a leader or a quorum."""
         self.raft.step(Message(MessageType.READ_INDEX, from_=self.raft.id, context=context))
+
+    def question_dropped(self, question: Message) -> None:
+        """Take note that a READ_INDEX could not be sent to a follower that was to pass it on."""
+        relays.pass_by(self.raft, question)
 
     def transfer_leader(self, to: int) -> None:
         """Ask the leader to hand over to replica `to`."""

@@ -1,4 +1,4 @@
-"""Three servers with a driver each over an in-memory network and log, and one clock."""
+"""Three servers, or more, with a driver each over an in-memory network and log, and one clock."""
 
 from __future__ import annotations
 
@@ -146,24 +146,29 @@ class Door:
 
 
 class Three:
-    """Three servers A, B, C with replicas 1, 2, 3 of one group."""
+    """Three servers A, B, C with replicas 1, 2, 3 of one group, or as many as are named."""
 
     def __init__(
-        self, machines: dict[str, Journal] | None = None, limits: Limits | None = None, times: Times | None = None
+        self,
+        machines: dict[str, Journal] | None = None,
+        limits: Limits | None = None,
+        times: Times | None = None,
+        servers: str = "ABC",
     ) -> None:
         self.limits = limits
         self.times = times
         self.clock = Clock()
         self.network = Network(self.clock)
-        self.machines = machines or {name: Journal() for name in "ABC"}
-        self.wals = {name: MemoryWal(auto=True) for name in "ABC"}
-        self.recovered: dict[str, dict[int, RecoveredGroup]] = {name: {} for name in "ABC"}
+        self.machines = machines or {name: Journal() for name in servers}
+        self.wals = {name: MemoryWal(auto=True) for name in servers}
+        self.recovered: dict[str, dict[int, RecoveredGroup]] = {name: {} for name in servers}
         self.failures: list[Failure] = []
         self.changes: list[RoleChange] = []
-        self.peers = {1: "A", 2: "B", 3: "C"}
+        self.peers = dict(enumerate(servers, start=1))
+        voters = ConfState(voters=tuple(self.peers))
         for replica_id, name in self.peers.items():
             node = self.start(name)
-            _ = node.create_group(GROUP, replica_id, ConfState(voters=(1, 2, 3)), dict(self.peers), self.machines[name])
+            _ = node.create_group(GROUP, replica_id, voters, dict(self.peers), self.machines[name])
 
     def start(self, name: str) -> Node:
         """Make a node on what its log holds."""

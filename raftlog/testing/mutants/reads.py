@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from raftlog import leader
+from msgspec.structs import replace
+
+from raftlog import leader, relays
 from raftlog.core import Raft
 from raftlog.messages import Message, MessageType
 from raftlog.readonly import ReadOnly
@@ -23,6 +25,14 @@ def _read_before_own_commit(raft: Raft, message: Message) -> None:
 
 def _confirmed_in_any_term(raft: Raft, message: Message) -> set[int]:
     return {raft.id, message.from_}
+
+
+def _confirmed_by_who_is_to_come(raft: Raft, message: Message) -> set[int]:
+    return {raft.id, message.from_, *message.confirmed, *message.relays} if message.term == raft.term else {raft.id}
+
+
+def _pass_on_in_own_term(raft: Raft, message: Message) -> None:
+    _real_pass_on(raft, replace(message, term=raft.term))
 
 
 def _confirmed_by_everybody(raft: Raft, message: Message) -> set[int]:
@@ -54,6 +64,7 @@ def _do_not_wait_until_applied(self: ReadRounds, context: bytes, index: int) -> 
 
 
 _real_add = ReadOnly.add
+_real_pass_on = relays.pass_on
 _real_start = ReadRounds.start
 _real_wait = ReadRounds.wait
 _real_confirmed = ReadRounds.confirmed
@@ -73,6 +84,18 @@ MUTANTS = (
         "count who asked in another term",
         "thesis §6.4: the quorum is one of the own term",
         [(leader, "_confirmed_by", _confirmed_in_any_term)],
+        "raftlog.test.test_read_index.ReadIndexTests.test_question_that_was_passed_on_confirms_nothing",
+    ),
+    Mutant(
+        "count who is still to pass a question on",
+        "thesis §6.4: a quorum confirms that we lead, after the read began",
+        [(leader, "_confirmed_by", _confirmed_by_who_is_to_come)],
+        "raftlog.test.test_relays.RelayTests.test_who_is_still_to_pass_it_on_confirms_nothing",
+    ),
+    Mutant(
+        "pass a question on in another term",
+        "thesis §6.4: the quorum is one of the own term, of the asker as well",
+        [(relays, "pass_on", _pass_on_in_own_term)],
         "raftlog.test.test_read_index.ReadIndexTests.test_question_that_was_passed_on_confirms_nothing",
     ),
     Mutant(
