@@ -13,7 +13,7 @@ from dbnode.testing.machine import ShardMachine
 from dbnode.testing.requests import SimulatedRequests
 from raftlog import group
 from raftlog.testing.linearizability import Verdict, check
-from raftlog.testing.simulation.cluster import SERVERS, Outcome, Simulation
+from raftlog.testing.simulation.cluster import Outcome, Simulation
 from raftlog.testing.simulation.world import GROUP, Violation
 
 CLIENTS = 4
@@ -43,7 +43,7 @@ class ShardApplication:
         self._simulation = simulation
         requests = SimulatedRequests(simulation)
         world = simulation.world
-        target = Target(world.clock, requests, GROUP, SERVERS, world.happened, self._history)
+        target = Target(world.clock, requests, GROUP, tuple(simulation.servers), world.happened, self._history)
         self._clients = [Client(f"client{n}", target, simulation.new_rng()) for n in range(CLIENTS)]
         for client in self._clients:
             client.start()

@@ -25,7 +25,9 @@ from raftlog.testing.simulation.server import SimulatedServer
 from raftlog.testing.simulation.timeline import STEP_SECONDS, Timeline
 from raftlog.testing.simulation.world import GROUP, SimulatedMachine, Violation, World
 
-SERVERS = ("A", "B", "C", "D", "E")
+#: How many voters the group has at least, and the servers; the larger ones are every fourth seed's.
+SMALL = 3, "ABCDE"
+LARGE = 5, "ABCDEFG"
 #: The first replicas are durable by then: before, there is no group that could be asked to survive anything.
 FOUND_SECONDS = 0.1
 #: Simulated seconds of faults, and how long healing may take at most: a snapshot that is stuck is given up after 30.
@@ -87,8 +89,9 @@ class Simulation:
             failed=self._failed,
         )
         self.invariants = Invariants(self.world.happened)
-        self.servers = {name: SimulatedServer(name, self.world, self.new_rng()) for name in SERVERS}
-        self._membership = Membership(self.world, self.new_rng(), self.servers)
+        voters_min, names = SMALL if seed % 4 else LARGE
+        self.servers = {name: SimulatedServer(name, self.world, self.new_rng()) for name in names}
+        self._membership = Membership(self.world, self.new_rng(), self.servers, voters_min)
         self.timeline = Timeline(self.servers, GROUP)
 
     def new_rng(self) -> random.Random:

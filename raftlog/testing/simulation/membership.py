@@ -3,7 +3,7 @@
 It stands for the operator. Replica ids are counted up and never used again (RAFT_RULES 32); a new replica is a learner
 until it has caught up, and takes a dead one's place in one joint change (RAFT_RULES 31). Since what takes place here
 must be survivable, at most one voter's data is lost until it is out of everybody's configuration, and a configuration
-never has fewer than three voters; a replica is destroyed only when nobody counts it any more.
+never has fewer voters than at first; a replica is destroyed only when nobody counts it any more.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from raftlog.testing.simulation.faults import Fault
 from raftlog.testing.simulation.server import SimulatedServer
 from raftlog.testing.simulation.world import GROUP, World
 
-VOTERS_MIN = 3
 #: A learner has caught up when it lacks no more entries than this, and has at least one: else it may not exist at all.
 LAG_MAX = 5
 REPAIR_SECONDS = 0.3
 
 
 class Membership:
-    """The replicas of a simulation's group."""
+    """The replicas of a simulation's group, which never has fewer voters than `voters_min`."""
 
-    def __init__(self, world: World, rng: random.Random, servers: dict[str, SimulatedServer]) -> None:
+    def __init__(self, world: World, rng: random.Random, servers: dict[str, SimulatedServer], voters_min: int) -> None:
         self._world = world
         self._rng = rng
         self._servers = servers
+        self._voters_min = voters_min
         self._last_id = 0
         #: The replica whose data is lost, until nobody counts it any more.
         self._lost = 0
-        self._genesis = ConfState(voters=tuple(range(1, VOTERS_MIN + 1)))
+        self._genesis = ConfState(voters=tuple(range(1, self._voters_min + 1)))
 
     def found(self) -> None:
         """Create the first replicas."""
-        for name in list(self._servers)[:VOTERS_MIN]:
+        for name in list(self._servers)[: self._voters_min]:
             self._create(self._servers[name])
 
     def _create(self, server: SimulatedServer) -> int:
@@ -150,7 +150,7 @@ class Membership:
             return
         joining = self._rng.sample(ready, self._rng.randint(1, len(ready)))
         promote = [ConfChangeSingle(ConfChangeType.ADD_VOTER, replica_id) for replica_id in joining]
-        if len(voters) == VOTERS_MIN and len(joining) == 1 and not self._lost and self._rng.random() < 0.3:
+        if len(voters) == self._voters_min and len(joining) == 1 and not self._lost and self._rng.random() < 0.3:
             self._propose(*promote)
             return
         leaving = [self._lost] if self._lost in voters else self._rng.sample(voters, min(len(joining), len(voters)))
@@ -162,7 +162,7 @@ class Membership:
         state = self._state()
         if self._lost and self._lost in state.learners:
             self._propose(ConfChangeSingle(ConfChangeType.REMOVE, self._lost))
-        elif len(state.voters) > VOTERS_MIN:
+        elif len(state.voters) > self._voters_min:
             leaving = self._lost if self._lost in state.voters else self._rng.choice(state.voters)
             self._propose(ConfChangeSingle(ConfChangeType.REMOVE, leaving))
         elif state.learners:
