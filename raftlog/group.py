@@ -255,7 +255,10 @@ class Group:
         self._wake(self)
 
     def unreachable(self, message: Message) -> None:
-        """Take the news that `message` was dropped on its way out; an append is probed for instead of streamed."""
+        """Take the news that `message` was dropped on its way out.
+
+        An append is probed for instead of streamed, a question goes to the leader instead of through others.
+        """
         if self._stopped:
             return
         if message.type is MessageType.APPEND:

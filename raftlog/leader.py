@@ -281,19 +281,21 @@ def _confirmed_by(raft: Raft, message: Message) -> set[int]:
     return {raft.id, message.from_, *message.confirmed} if message.term == raft.term else {raft.id}
 
 
-def _whom_to_ask(raft: Raft, asker: int, confirmed: set[int], *, backwards: bool = False) -> list[int]:
-    """Return followers that are a quorum with those who confirmed already, as few as that takes.
+def _whom_to_ask(raft: Raft, asker: int, confirmed: set[int], *, later: bool = False) -> list[int]:
+    """Return followers that are a quorum with those who confirmed already, as few as that takes unless it is joint.
 
     Those first that owe no answer, were heard of lately and are fast: who just died, was paused or became slow
     holds up one round, until the next heartbeats, which ask everybody for the newest round if one takes so long.
-    Among equals those whose ids follow the asker's, or come before it, so that all are asked alike.
+    Among equals those whose ids follow the asker's, so that all are asked alike. For a later question others come
+    first, whose ids are before the asker's, and what is owed since this tick will have been answered.
     """
     progress = raft.tracker.progress
-    sign = -1 if backwards else 1
+    sign = -1 if later else 1
 
     def reluctance(voter: int) -> tuple[bool, bool, int, bool, int]:
         known = progress[voter]
-        return known.owes_answer, not known.recent_active, known.slowness, sign * voter < sign * asker, sign * voter
+        owes_answer = known.owes_answer and not (later and known.asked_tick == raft.ticks)
+        return owes_answer, not known.recent_active, known.slowness, sign * voter < sign * asker, sign * voter
 
     asked: list[int] = []
     for voter in sorted(raft.tracker.membership.voters - confirmed, key=reluctance):
@@ -337,7 +339,7 @@ def _relays_for(raft: Raft, asker: int) -> tuple[int, ...]:
     confirmed = {raft.id, asker}
     if raft.tracker.has_quorum(confirmed):
         return ()
-    relays = _whom_to_ask(raft, asker, confirmed, backwards=True)
+    relays = _whom_to_ask(raft, asker, confirmed, later=True)
     return tuple(relays) if len(relays) <= RELAYS_MAX else ()
 
 

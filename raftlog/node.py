@@ -66,8 +66,18 @@ _CONTROL_TYPES = frozenset(
         MessageType.TIMEOUT_NOW,
     )
 )
-#: A replica passes these on to its leader for another one, in that one's name.
+#: A replica passes these on for another one, in that one's name.
 _PASSED_ON = frozenset((MessageType.READ_INDEX, MessageType.TRANSFER_LEADER))
+
+
+def _sender(message: Message) -> int:
+    """Return the replica whose process sent a message, 0 if that can't be told."""
+    if message.type not in _PASSED_ON:
+        return message.from_
+    if message.confirmed:
+        return message.confirmed[-1]
+    # Only the asker itself says which term it is in.
+    return message.from_ if message.type is MessageType.READ_INDEX and message.term else 0
 
 
 class Transport(Protocol):
@@ -391,8 +401,7 @@ class Node(Service):
                 self._snapshots.acknowledged(item)
 
     def _step(self, group: Group, message: Message) -> None:
-        if message.type not in _PASSED_ON:
-            self._sleep.heard_of(group.peers.get(message.from_, ""))
+        self._sleep.heard_of(group.peers.get(_sender(message), ""))
         try:
             group.step(message)
         except CommitBeyondLog as lost:

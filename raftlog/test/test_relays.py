@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.messages import Message, MessageType
-from raftlog.relays import RELAYS_MAX
+from raftlog.messages import GroupMessage, Message, MessageType
+from raftlog.relays import RELAYS_MAX, Relays
 from raftlog.state import ReadState
 from raftlog.test.three import GROUP, Three
 from raftlog.testing.network import ELECTION_TICKS, HEARTBEAT_TICKS, Network
@@ -118,6 +119,7 @@ class RelayTests(SynchronousTestCase):
         self.network[1].raw.step(self.question(confirmed=(3,)))
         self.network.run()
         self.assertEqual(self.network[2].read_states, [])
+        self.assertEqual(way(self.network, b"r"), [(MessageType.HEARTBEAT, 4)])
         self.network[1].raw.step(self.question(confirmed=(3, 7)))
         self.network.run()
 
@@ -191,6 +193,47 @@ class RelayTests(SynchronousTestCase):
 
         self.assertEqual(way(self.network, b"next")[0], (QUESTION, 1))
 
+    def test_way_between_two_followers(self) -> None:
+        """The leader hears both, so it names who can't be reached again and again: that costs one read."""
+        self.network.loses = lambda message: (message.type, message.to) == (QUESTION, 7)
+        self.read(2, b"r")
+        self.network.tick(HEARTBEAT_TICKS)
+
+        for context in (b"second", b"third"):
+            self.assertEqual(self.read(2, context)[-1], ReadState(1, context))
+            self.assertEqual(way(self.network, context)[0], (QUESTION, 1))
+
+        self.network.heal()
+        self.network.tick(ELECTION_TICKS + 1)
+        self.read(2, b"again")
+        self.read(2, b"later")
+        self.assertEqual(way(self.network, b"later")[0], (QUESTION, 7))
+
+    def test_not_asked_again_too_soon(self) -> None:
+        """An answer may take as long as the time between two heartbeats."""
+        network = Network((1, 2, 3, 4, 5), heartbeat_ticks=3)
+        network.elect(1)
+        network[2].raw.read_index(b"first")
+        network.run()
+        network.loses = lambda message: message.type is ANSWER
+        network[2].raw.read_index(b"r")
+        network.run()
+
+        network.tick(2)
+        self.assertEqual(way(network, b"r").count((QUESTION, 1)), 1)
+        network.tick(1)
+        self.assertEqual(way(network, b"r").count((QUESTION, 1)), 2)
+
+    def test_answer_to_an_older_question(self) -> None:
+        """It is no answer to the one that is on its way."""
+        relays = Relays()
+        relays.name((3,), b"", 1)
+        self.assertEqual(relays.take(b"new", 1, 0), (3,))
+
+        relays.name((4,), b"old", 2)
+
+        self.assertEqual(relays.overdue(4, 1), b"new")
+
     def test_answered_one_is_not_asked_again(self) -> None:
         """However much time passes."""
         self.read(2, b"r")
@@ -229,6 +272,16 @@ class RelayTests(SynchronousTestCase):
         self.assertEqual(self.network[2].read_states, [ReadState(1, b"r")])
         asked_at_last = [message for message in self.network.sent if message.type is QUESTION][-1]
         self.assertEqual((asked_at_last.to, asked_at_last.confirmed), (1, (7,)))
+
+    def test_can_not_be_sent_in_another_term(self) -> None:
+        """Those who confirmed a question did so in its term, however late it is sent around somebody."""
+        self.network[7].raw.raft.become_follower(2, 5)
+        self.network.sent.clear()
+
+        self.network[7].raw.question_dropped(replace(self.question(confirmed=(7,)), to=6))
+        self.network.run()
+
+        self.assertEqual({message.term for message in self.network.sent if message.type is QUESTION}, {1})
 
     def test_leader_can_not_be_sent_to(self) -> None:
         """Then there is no way around."""
@@ -292,9 +345,30 @@ class DriverTests(SynchronousTestCase):
         self.five.network.cut.add(through)
         self.five.network.sent.clear()
 
-        self.assertTrue(self.read())
+        read = self.five.network.nodes[self.follower].read_index(GROUP, 10)
+        for _ in range(20):
+            self.five.clock.advance(0)
 
+        self.successResultOf(read)
         self.assertEqual(self.questions()[0], (self.follower, self.leader))
+
+    def test_who_passes_it_on_lives(self) -> None:
+        """A question is a sign of life of whoever has passed it on last, not of the asker."""
+        through = self.through()
+        ids = {name: replica_id for replica_id, name in self.five.peers.items()}
+        leader = self.five.network.nodes[self.leader]
+        self.five.network.cut |= {self.follower, through}
+        self.five.run(1)
+        self.assertTrue(leader._sleep.is_silent(through))
+
+        term = leader.status(GROUP).term
+        question = Message(
+            QUESTION, ids[self.leader], ids[self.follower], term, context=b"r", confirmed=(ids[through],)
+        )
+        leader.receive([GroupMessage(GROUP, question)])
+
+        self.assertFalse(leader._sleep.is_silent(through))
+        self.assertTrue(leader._sleep.is_silent(self.follower))
 
     def test_after_sleep(self) -> None:
         """Time stood still while the group slept: who was named before that may be long gone."""
