@@ -130,9 +130,10 @@ class Raft:
         reject_hint: int = 0,
         context: bytes = b"",
         snapshot: Snapshot | None = None,
+        relays: tuple[int, ...] = (),
     ) -> None:
         """Queue a message from this replica in its term, or in `term` for the answers and requests of votes."""
-        # By position, as naming thirteen fields takes longer than making the message.
+        # By position, as naming so many fields takes longer than making the message.
         message = Message(
             type,
             to,
@@ -147,6 +148,7 @@ class Raft:
             reject_hint,
             context,
             snapshot,
+            relays=relays,
         )
         (self.after_append if type in _RESPONSES_AFTER_APPEND else self.messages).append(message)
 

@@ -329,8 +329,8 @@ class Group:
         raft = self.raw.raft
         raft.election_elapsed = 0
         raft.heartbeat_elapsed = raft.config.heartbeat_ticks
+        # Ticks stood still: what was sent, or who was named for questions, one tick ago may be from yesterday.
         for progress in raft.tracker.progress.values():
-            # Ticks stood still: what was sent one tick ago may be from yesterday.
             progress.sent_tick = NEVER
         raft.relays = Relays()
 

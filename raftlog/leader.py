@@ -318,17 +318,8 @@ def _answer_read(raft: Raft, request: Message, index: int) -> None:
     if asker in (0, raft.id):
         raft.read_states.append(ReadState(index, request.context))
         return
-    raft.messages.append(
-        Message(
-            MessageType.READ_INDEX_RESPONSE,
-            asker,
-            raft.id,
-            raft.term,
-            index=index,
-            context=request.context,
-            relays=_relays_for(raft, asker),
-        )
-    )
+    relays = _relays_for(raft, asker)
+    raft.send(MessageType.READ_INDEX_RESPONSE, asker, index=index, context=request.context, relays=relays)
 
 
 def _relays_for(raft: Raft, asker: int) -> tuple[int, ...]:
