@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from dbnode.client import ReadBatches, ReadChannel, RequestFailed, SessionOptions, ShardSession, Unavailable
+from dbnode.client import Departures, ReadBatches, ReadChannel, RequestFailed, SessionOptions, ShardSession, Unavailable
 from dbnode.client.requests import Asker
 from dbnode.errors import ApiError
 from dbnode.wire import LINEARIZABLE, OVERLOADED, STALE, Operation, Result, Rows
@@ -83,6 +83,7 @@ class Router(Service):
         self._client_name = client_name
         self._suspects = Suspects(clock, requests)
         self._channel = ReadChannel(clock, self._suspects, rng, self._suspects.suspect)
+        self._departures = Departures(clock)
         self._routes: Routes | None = None
         self._by_group: dict[int, Route] = {}
         self._peers: dict[str, Endpoint] = {}
@@ -220,6 +221,7 @@ class Router(Service):
             client_name=self._client_name,
             servers=servers,
             options=self.options.session,
+            departures=self._departures,
         )
         batches = {
             consistency: ReadBatches(

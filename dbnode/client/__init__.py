@@ -5,6 +5,7 @@ proposals  getting commands of a group committed, wherever its leader is
 session    exactly-once changes of one shard, batched and pipelined
 reads      rows of one shard, from any replica
 batches    small reads of one shard, many in a frame
+departures batches of different shards that leave together
 control    the control plane over HTTP: heartbeat, signed configuration, copies
 outcome    what can go wrong, and whether a change was applied
 """
@@ -12,12 +13,14 @@ outcome    what can go wrong, and whether a change was applied
 from __future__ import annotations
 
 from dbnode.client.batches import ReadBatches
+from dbnode.client.departures import Departures
 from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed, Unanswered, Unavailable
 from dbnode.client.reads import ReadChannel
 from dbnode.client.requests import Requests
 from dbnode.client.session import SessionOptions, ShardSession
 
 __all__ = [
+    "Departures",
     "NotApplied",
     "OutcomeUnknown",
     "ReadBatches",

@@ -2,9 +2,10 @@
 
 Operations submitted in one reactor turn travel in one batch. What is submitted while it is in flight waits and makes
 the next batch larger, unless it is enough for a batch worth sending already, or the one in flight is stuck: the busier,
-the better it coalesces. Those who got an answer tend to ask again, so the next batch also waits a moment for them. A
-batch is retried under the same sequence until it is answered, so it is applied once (thesis §6.3). The session is
-opened when first needed and again, under a new name, when the shard has forgotten it.
+the better it coalesces. Those who got an answer tend to ask again, so the next batch also waits a moment for them, and
+another one for batches of other shards, to leave together with theirs (dbnode.client.departures). A batch is retried
+under the same sequence until it is answered, so it is applied once (thesis §6.3). The session is opened when first
+needed and again, under a new name, when the shard has forgotten it.
 
 Every operation ends in one of three ways: a Result, NotApplied (certain), or OutcomeUnknown.
 """
@@ -21,6 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from dbnode.background import in_background
+from dbnode.client.departures import Departures
 from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed
 from dbnode.client.proposals import Proposal, Proposals
 from dbnode.client.requests import SWEEP_SECONDS, Asker
@@ -93,6 +95,7 @@ class ShardSession:
     """One client's pipeline of changes to one group.
 
     `client_name` is unique among all clients there ever were (an incarnation); `servers` are those with a replica.
+    Small batches leave together with those of other sessions that share `departures`.
     """
 
     def __init__(
@@ -105,11 +108,13 @@ class ShardSession:
         client_name: str,
         servers: Sequence[str],
         options: SessionOptions | None = None,
+        departures: Departures | None = None,
     ) -> None:
         self._clock = clock
         self._group_id = group_id
         self._client_name = client_name
         self._options = options or SessionOptions()
+        self._departures = departures or Departures(clock)
         self._proposals = Proposals(clock, requests, rng, group_id, servers)
         self._queue: deque[_Queued] = deque()
         self._queue_bytes = 0
@@ -184,7 +189,9 @@ class ShardSession:
         queue, self._queue = self._queue, deque()
         in_flight, self._in_flight = self._in_flight, {}
         self._queue_bytes = 0
+        self._departures.forget(self._flush)
         for batch in in_flight:
+            self._departures.ended(batch)
             _fail(batch.operations, OutcomeUnknown(UNAVAILABLE, "this client stops"))
         _fail(queue, NotApplied(UNAVAILABLE, "this client stops"))
         self._proposals.stop()
@@ -195,11 +202,13 @@ class ShardSession:
         """Return whether a batch may go now: nothing is in flight, or it is worth being sent beside what is."""
         if not self._in_flight:
             return True
+        return len(self._in_flight) < self._options.batches_in_flight_max and self._has_large_batch()
+
+    def _has_large_batch(self) -> bool:
         options = self._options
-        return len(self._in_flight) < options.batches_in_flight_max and (
-            len(self._queue) >= min(options.pipelined_operations_min, options.batch_operations_max)
-            or self._queue_bytes >= min(options.pipelined_bytes_min, options.batch_bytes_max)
-        )
+        if len(self._queue) >= min(options.pipelined_operations_min, options.batch_operations_max):
+            return True
+        return self._queue_bytes >= min(options.pipelined_bytes_min, options.batch_bytes_max)
 
     def _flush_turn(self) -> None:
         self._flush_call = None
@@ -213,7 +222,7 @@ class ShardSession:
         returning = len(self._queue) + answered
         if self._in_flight or returning < 2 or returning >= self._options.pipelined_operations_min:
             self._flush()
-        elif self._flush_call is None:
+        elif self._flush_call is None and not self._departures.must_wait(self._flush, returning):
             self._returning = returning
             self._flush_call = self._clock.callLater(RETURN_SECONDS, self._flush_turn)
 
@@ -224,7 +233,13 @@ class ShardSession:
             self._open()
             return
         while self._queue and self._may_send():
-            self._send(self._take())
+            is_large = self._has_large_batch()
+            if not is_large and self._departures.must_wait(self._flush, len(self._queue)):
+                return
+            batch = self._send(self._take())
+            # If it failed on the spot it is not on its way.
+            if not is_large and batch in self._in_flight:
+                self._departures.left(batch, len(batch.operations))
 
     def _take(self) -> list[_Queued]:
         """Take from the queue what fits into one batch, at least one operation."""
@@ -239,7 +254,7 @@ class ShardSession:
             self._queue_bytes -= len(taken[-1].encoded)
         return taken
 
-    def _send(self, operations: list[_Queued]) -> None:
+    def _send(self, operations: list[_Queued]) -> _Batch:
         self._last_sequence = sequence = self._last_sequence + 1
         raw = tuple([msgspec.Raw(queued.encoded) for queued in operations])
         command = encode_command(_EncodedBatch(self._session, sequence, self._acknowledged, self._now_ms(), raw))
@@ -250,6 +265,7 @@ class ShardSession:
             self._applied, self._failed, callbackArgs=(batch,), errbackArgs=(batch,)
         )
         in_background(outcome, "a batch")
+        return batch
 
     def _applied(self, applied: Applied, batch: _Batch) -> None:
         self._finish(batch)
@@ -275,6 +291,7 @@ class ShardSession:
     def _finish(self, batch: _Batch) -> None:
         """Count a sequence as done with: nothing will be asked about it any more."""
         self._in_flight.pop(batch, None)
+        self._departures.ended(batch)
         if batch.session != self._session:
             return
         self._finished.add(batch.sequence)

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from dbnode.client import Requests, SessionOptions, ShardSession
+from dbnode.client import Departures, Requests, SessionOptions, ShardSession
 from dbnode.wire import (
     NOT_LEADER,
     Applied,
@@ -119,16 +119,24 @@ class ClientRig:
         self.links.startService()
         self.settle()
 
-    def session(self, options: SessionOptions | None = None, servers: Sequence[str] = SERVERS) -> ShardSession:
+    def session(
+        self,
+        options: SessionOptions | None = None,
+        servers: Sequence[str] = SERVERS,
+        *,
+        group_id: int = GROUP,
+        departures: Departures | None = None,
+    ) -> ShardSession:
         """Return a session of the group on the servers."""
         return ShardSession(
             self.clock,
             self.requests,
             Random(1),
-            group_id=GROUP,
+            group_id=group_id,
             client_name="client",
             servers=servers,
             options=options,
+            departures=departures,
         )
 
     def settle(self) -> None:

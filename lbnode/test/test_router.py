@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
 from dbnode.client.batches import BATCHED_MAX
+from dbnode.client.departures import FEW_CHANGES, HELD_SECONDS
 from dbnode.errors import ApiError
 from dbnode.wire import LINEARIZABLE, STALE, Delete, NotFound, Propose, Read, Rows, Stored, Write
 from lbnode.layout import Layout, ShardLayout
@@ -228,6 +229,26 @@ class Changes(RouterCase):
 
         self.assertEqual([self.successResultOf(one) for one in outcomes], [NotFound()] * 100)
         self.assertLess(len(self.asked(Propose)), 5)
+
+    def test_batches_of_different_shards_leave_together(self) -> None:
+        """A small batch waits for one of another shard that is on its way, but only for a moment."""
+        for key in (1, 11):
+            self.successResultOf(self.settled(self.write(key)))
+        self.shards.forgetful = {1}
+        outcomes = [self.write(key) for key in range(FEW_CHANGES + 1)]
+        self.clock.advance(0)
+
+        another = self.write(12)
+        self.clock.pump([0] * 8)
+        self.assertNoResult(another)
+        self.clock.pump([HELD_SECONDS / 8] * 8 + [0] * 8)
+
+        self.successResultOf(another)
+        for outcome in outcomes:
+            self.assertNoResult(outcome)
+        self.router.configure(None)
+        for outcome in outcomes:
+            self.failureResultOf(outcome)
 
     def test_held_while_there_is_no_leader(self) -> None:
         """A change waits for a leader and is applied once when there is one."""
