@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from dbnode.client.departures import RETURN_SECONDS
 from dbnode.client.reads import Attempts, ReadChannel
 from dbnode.wire import Rows
 
@@ -19,8 +20,6 @@ from dbnode.wire import Rows
 BATCHED_MAX = 64
 #: ... and whatever waits is, after so long: a replica may be slow, or dead.
 HELD_SECONDS = 0.005
-#: So long a batch waits for those who have just got their answers, and tend to ask again.
-RETURN_SECONDS = 0.001
 #: If not even half of them came, so many batches wait for nobody.
 BATCHES_UNAWAITED = 16
 

@@ -3,8 +3,8 @@
 A server has replicas of many groups, each led by another server. Batches that leave at the same time reach a follower
 at nearly the same time, which then takes them all in one turn: it wakes up once, writes its log once and applies them
 one after the other, instead of doing all that for each. So a batch that could leave waits until those of other groups
-that left before it are answered, but only for a moment, since a group may be slow, or without a leader; and a batch
-that took longer than that moment is waited for no more.
+that left before it are answered. But it waits no longer than batches of its own group take, and a moment at most, since
+the other group may be slow, or without a leader; and a batch that took longer is waited for no more.
 """
 
 from __future__ import annotations
@@ -35,15 +35,18 @@ class Departures:
         self._leaving = False
         self._call: IDelayedCall | None = None
 
-    def must_wait(self, leave: Callable[[], None], changes: int) -> bool:
-        """Return whether a batch of so many changes waits for others; if so `leave` is called when it need not."""
+    def must_wait(self, leave: Callable[[], None], changes: int, patience_seconds: float) -> bool:
+        """Return whether a batch of so many changes waits for others, for so long at most, and HELD_SECONDS.
+
+        If so `leave` is called when it need not wait any more.
+        """
         if self._leaving or not (self._away or self._waiting):
             return False
         if not self._waiting and sum(self._away.values()) + changes <= FEW_CHANGES:
             return False
-        self._waiting[leave] = None
-        if self._call is None:
-            self._call = self._clock.callLater(HELD_SECONDS, self._wait_no_more)
+        if leave not in self._waiting:
+            self._waiting[leave] = None
+            self._leave_within(min(HELD_SECONDS, patience_seconds) if self._away else RETURN_SECONDS)
         return True
 
     def left(self, batch: object, changes: int) -> None:
@@ -53,9 +56,8 @@ class Departures:
 
     def ended(self, batch: object) -> None:
         """Take note that a batch is answered or given up. After the last one all leave."""
-        if self._away.pop(batch, None) is not None and not self._away and self._call is not None:
-            self._call.cancel()
-            self._call = self._clock.callLater(RETURN_SECONDS, self._wait_no_more)
+        if self._away.pop(batch, None) is not None and not self._away and self._waiting:
+            self._leave_within(RETURN_SECONDS)
 
     def forget(self, leave: Callable[[], None]) -> None:
         """Call this function no more."""
@@ -63,6 +65,14 @@ class Departures:
         if not self._waiting and self._call is not None:
             self._call.cancel()
             self._call = None
+
+    def _leave_within(self, seconds: float) -> None:
+        due_seconds = self._clock.seconds() + seconds
+        if self._call is not None:
+            if self._call.getTime() <= due_seconds:
+                return
+            self._call.cancel()
+        self._call = self._clock.callLater(seconds, self._wait_no_more)
 
     def _wait_no_more(self) -> None:
         self._call = None

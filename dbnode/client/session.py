@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from dbnode.background import in_background
-from dbnode.client.departures import Departures
+from dbnode.client.departures import HELD_SECONDS, RETURN_SECONDS, Departures
 from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed
 from dbnode.client.proposals import Proposal, Proposals
 from dbnode.client.requests import SWEEP_SECONDS, Asker
@@ -41,8 +41,8 @@ from dbnode.wire import (
 
 #: An attempt that is under way at the deadline is waited for so long: its answer may make the outcome certain.
 _GRACE_SECONDS = 0.1
-#: So long a batch waits for those who have just got their answers.
-RETURN_SECONDS = 0.001
+#: What is left of a long round with each round after it.
+_ROUND_DECAY = 0.8
 
 
 class SessionOptions(msgspec.Struct, frozen=True):
@@ -72,13 +72,16 @@ class _Queued:
 
 
 class _Batch:
-    __slots__ = ("operations", "proposal", "sequence", "session")
+    __slots__ = ("operations", "proposal", "sent_seconds", "sequence", "session")
 
-    def __init__(self, session: str, sequence: int, operations: list[_Queued], proposal: Proposal) -> None:
+    def __init__(
+        self, session: str, sequence: int, operations: list[_Queued], proposal: Proposal, sent_seconds: float
+    ) -> None:
         self.session = session
         self.sequence = sequence
         self.operations = operations
         self.proposal = proposal
+        self.sent_seconds = sent_seconds
 
 
 class _EncodedBatch(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -131,6 +134,8 @@ class ShardSession:
         self._flush_call: IDelayedCall | None = None
         #: What was in flight at the last sweep; what still is at the next one is stuck.
         self._seen_in_flight: frozenset[_Batch] = frozenset()
+        #: How long batches are on their way: the longest of those before, the less it counts the older it is.
+        self._round_seconds = HELD_SECONDS
         #: How many operations the next batch waits for, 0 if for none.
         self._returning = 0
         self._sweep_call: IDelayedCall | None = None
@@ -222,7 +227,7 @@ class ShardSession:
         returning = len(self._queue) + answered
         if self._in_flight or returning < 2 or returning >= self._options.pipelined_operations_min:
             self._flush()
-        elif self._flush_call is None and not self._departures.must_wait(self._flush, returning):
+        elif self._flush_call is None and not self._departures.must_wait(self._flush, returning, self._round_seconds):
             self._returning = returning
             self._flush_call = self._clock.callLater(RETURN_SECONDS, self._flush_turn)
 
@@ -234,7 +239,7 @@ class ShardSession:
             return
         while self._queue and self._may_send():
             is_large = self._has_large_batch()
-            if not is_large and self._departures.must_wait(self._flush, len(self._queue)):
+            if not is_large and self._departures.must_wait(self._flush, len(self._queue), self._round_seconds):
                 return
             batch = self._send(self._take())
             # If it failed on the spot it is not on its way.
@@ -259,7 +264,7 @@ class ShardSession:
         raw = tuple([msgspec.Raw(queued.encoded) for queued in operations])
         command = encode_command(_EncodedBatch(self._session, sequence, self._acknowledged, self._now_ms(), raw))
         proposal = self._proposals.propose(command, max(queued.deadline_seconds for queued in operations))
-        batch = _Batch(self._session, sequence, operations, proposal)
+        batch = _Batch(self._session, sequence, operations, proposal, self._clock.seconds())
         self._in_flight[batch] = None
         outcome = proposal.outcome.addCallbacks(
             self._applied, self._failed, callbackArgs=(batch,), errbackArgs=(batch,)
@@ -292,6 +297,8 @@ class ShardSession:
         """Count a sequence as done with: nothing will be asked about it any more."""
         self._in_flight.pop(batch, None)
         self._departures.ended(batch)
+        took_seconds = self._clock.seconds() - batch.sent_seconds
+        self._round_seconds = max(took_seconds, _ROUND_DECAY * self._round_seconds)
         if batch.session != self._session:
             return
         self._finished.add(batch.sequence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.task import Clock
@@ -26,31 +27,35 @@ class DeparturesTests(SynchronousTestCase):
         self.first = partial(self.called.append, "first")
         self.second = partial(self.called.append, "second")
 
+    def must_wait(self, leave: Callable[[], None], changes: int, patience_seconds: float = 1.0) -> bool:
+        """Want to leave, after a batch that took long."""
+        return self.departures.must_wait(leave, changes, patience_seconds)
+
     def test_nobody_to_wait_for(self) -> None:
         """Who is alone never waits, however much he has."""
-        self.assertFalse(self.departures.must_wait(self.first, MANY))
+        self.assertFalse(self.must_wait(self.first, MANY))
 
         self.departures.left("batch", MANY)
         self.departures.ended("batch")
 
-        self.assertFalse(self.departures.must_wait(self.first, MANY))
+        self.assertFalse(self.must_wait(self.first, MANY))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_few_changes_wait_for_nobody(self) -> None:
         """With few changes on their way, those that want to leave counted, nothing is gained."""
         self.departures.left("batch", FEW_CHANGES - 1)
 
-        self.assertFalse(self.departures.must_wait(self.first, 1))
-        self.assertTrue(self.departures.must_wait(self.first, 2))
+        self.assertFalse(self.must_wait(self.first, 1))
+        self.assertTrue(self.must_wait(self.first, 2))
 
     def test_all_leave_a_moment_after_the_last_one_was_answered(self) -> None:
         """Not after the first one; and each is called once."""
         self.departures.left("one", MANY)
         self.departures.left("other", MANY)
-        self.assertTrue(self.departures.must_wait(self.first, 1))
+        self.assertTrue(self.must_wait(self.first, 1))
         self.departures.ended("one")
         self.clock.advance(RETURN_SECONDS)
-        self.assertTrue(self.departures.must_wait(self.second, 1))
+        self.assertTrue(self.must_wait(self.second, 1))
         self.assertEqual(self.called, [])
 
         self.departures.ended("other")
@@ -63,10 +68,10 @@ class DeparturesTests(SynchronousTestCase):
     def test_who_comes_in_that_moment_leaves_with_them(self) -> None:
         """Nobody is on the way any more, but those who wait are about to leave."""
         self.departures.left("batch", MANY)
-        self.assertTrue(self.departures.must_wait(self.first, 1))
+        self.assertTrue(self.must_wait(self.first, 1))
         self.departures.ended("batch")
 
-        self.assertTrue(self.departures.must_wait(self.second, 1))
+        self.assertTrue(self.must_wait(self.second, 1))
         self.clock.advance(RETURN_SECONDS)
 
         self.assertEqual(self.called, ["first", "second"])
@@ -74,25 +79,45 @@ class DeparturesTests(SynchronousTestCase):
     def test_nobody_waits_for_long(self) -> None:
         """Then a batch that is still on its way is waited for by nobody any more, whenever it ends."""
         self.departures.left("stuck", MANY)
-        self.assertTrue(self.departures.must_wait(self.first, 1))
+        self.assertTrue(self.must_wait(self.first, 1))
 
         self.clock.advance(HELD_SECONDS / 2)
-        self.assertTrue(self.departures.must_wait(self.second, 1))
+        self.assertTrue(self.must_wait(self.second, 1))
         self.assertEqual(self.called, [])
         self.clock.advance(HELD_SECONDS / 2)
 
         self.assertEqual(self.called, ["first", "second"])
-        self.assertFalse(self.departures.must_wait(self.first, MANY))
+        self.assertFalse(self.must_wait(self.first, MANY))
         self.departures.left("batch", MANY)
-        self.assertTrue(self.departures.must_wait(self.first, 1))
+        self.assertTrue(self.must_wait(self.first, 1))
         self.departures.ended("stuck")
         self.clock.advance(RETURN_SECONDS)
         self.assertEqual(self.called, ["first", "second"])
 
+    def test_nobody_waits_longer_than_a_batch_of_his_took(self) -> None:
+        """So a slow group makes a fast one twice as slow at most; whoever waits with it leaves with it."""
+        self.departures.left("slow", MANY)
+        self.assertTrue(self.must_wait(self.first, 1, HELD_SECONDS / 2))
+        self.assertTrue(self.must_wait(self.second, 1, HELD_SECONDS / 4))
+
+        self.clock.advance(HELD_SECONDS / 4)
+
+        self.assertEqual(self.called, ["first", "second"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_asking_again_is_no_longer_wait(self) -> None:
+        """More changes may come while a session waits."""
+        self.departures.left("slow", MANY)
+        for _ in range(2):
+            self.assertTrue(self.must_wait(self.first, 1, HELD_SECONDS))
+            self.clock.advance(HELD_SECONDS / 2)
+
+        self.assertEqual(self.called, ["first"])
+
     def test_who_leaves_takes_the_others_along(self) -> None:
         """Whatever made it leave, they are on their way together."""
         self.departures.left("batch", MANY)
-        self.assertTrue(self.departures.must_wait(self.first, 1))
+        self.assertTrue(self.must_wait(self.first, 1))
 
         self.departures.left("another", 1)
 
@@ -103,13 +128,13 @@ class DeparturesTests(SynchronousTestCase):
         """What the first one sends holds up none of the others."""
 
         def leave(name: str) -> None:
-            self.assertFalse(self.departures.must_wait(partial(leave, name), MANY))
+            self.assertFalse(self.must_wait(partial(leave, name), MANY))
             self.departures.left(name, MANY)
             self.called.append(name)
 
         self.departures.left("batch", MANY)
         for name in ("first", "second", "third"):
-            self.assertTrue(self.departures.must_wait(partial(leave, name), MANY))
+            self.assertTrue(self.must_wait(partial(leave, name), MANY))
 
         self.departures.ended("batch")
         self.clock.advance(RETURN_SECONDS)
@@ -119,15 +144,15 @@ class DeparturesTests(SynchronousTestCase):
     def test_forgotten(self) -> None:
         """Who stops is not called, and the last one leaves no timer behind."""
         self.departures.left("batch", MANY)
-        self.assertTrue(self.departures.must_wait(self.first, 1))
-        self.assertTrue(self.departures.must_wait(self.second, 1))
+        self.assertTrue(self.must_wait(self.first, 1))
+        self.assertTrue(self.must_wait(self.second, 1))
 
         self.departures.forget(self.first)
         self.clock.advance(HELD_SECONDS)
         self.assertEqual(self.called, ["second"])
 
         self.departures.left("batch", MANY)
-        self.assertTrue(self.departures.must_wait(self.first, 1))
+        self.assertTrue(self.must_wait(self.first, 1))
         self.departures.forget(self.first)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -145,8 +170,6 @@ class SessionTests(SynchronousTestCase):
         options = SessionOptions(pipelined_operations_min=2 * MANY)
         self.first = self.rig.session(options, departures=departures)
         self.other = self.rig.session(options, group_id=self.OTHER, departures=departures)
-        self.opened = self.other.submit(delete(0), 10)
-        self.rig.settle()
         self.leader.open_only()
         self.outcomes = [self.first.submit(delete(key), 10) for key in range(MANY)]
         self.rig.settle()
@@ -160,7 +183,8 @@ class SessionTests(SynchronousTestCase):
     def since(self) -> list[int]:
         """Return the groups whose batches came since then, in that order."""
         after = self.proposals().index(self.unanswered) + 1
-        return [item.group_id for item in self.proposals()[after:]]
+        later = self.proposals()[after:]
+        return [item.group_id for item in later if isinstance(decode_command(item.command), Batch)]
 
     def test_setting(self) -> None:
         """The first session's batch is the last thing that came."""
@@ -168,7 +192,6 @@ class SessionTests(SynchronousTestCase):
         command = decode_command(self.unanswered.command)
         assert isinstance(command, Batch)
         self.assertEqual(len(command.operations), MANY)
-        self.successResultOf(self.opened)
 
     def test_a_small_batch_leaves_with_that_of_another_session(self) -> None:
         """It waits for the one on its way, and for those who come again after that is answered."""
@@ -187,8 +210,31 @@ class SessionTests(SynchronousTestCase):
         for ended in (*self.outcomes, outcome, again):
             self.successResultOf(ended)
 
+    def test_after_fast_batches_it_hardly_waits(self) -> None:
+        """No longer than they took, the last ones above all; here they take no time."""
+        fast = 16
+        for key in range(fast):
+            _ = self.other.submit(delete(key), 10)
+            self.rig.run(2 * HELD_SECONDS)
+        self.assertEqual(self.since(), [self.OTHER] * fast)
+        self.leader.reply(self.leader.accept(self.unanswered))
+        self.rig.run(2 * RETURN_SECONDS)
+        self.leader.open_only()
+        for key in range(MANY):
+            _ = self.first.submit(delete(key), 10)
+        self.rig.settle()
+        self.assertEqual(self.since()[fast:], [GROUP])
+        self.leader.answer = self.leader.accept
+
+        outcome = self.other.submit(delete(2), 10)
+        self.rig.settle()
+        self.assertNoResult(outcome)
+        self.rig.run(HELD_SECONDS / 6)
+
+        self.successResultOf(outcome)
+
     def test_a_stuck_batch_holds_it_up_once(self) -> None:
-        """After a moment it leaves alone, and the next one does not wait at all."""
+        """After a moment it leaves alone; what comes then does not wait at all."""
         outcome = self.other.submit(delete(1), 10)
         self.rig.run(1.5 * HELD_SECONDS)
         self.successResultOf(outcome)

@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import ReadBatches, ReadChannel, Unavailable
-from dbnode.client.batches import BATCHED_MAX, BATCHES_UNAWAITED, HELD_SECONDS, RETURN_SECONDS
+from dbnode.client.batches import BATCHED_MAX, BATCHES_UNAWAITED, HELD_SECONDS
+from dbnode.client.departures import RETURN_SECONDS
 from dbnode.test.client_rig import GROUP, SERVERS, ClientRig
 from dbnode.wire import LINEARIZABLE, STALE, UNAVAILABLE, Read, Reply, Rows
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
+from dbnode.client.departures import RETURN_SECONDS
 from dbnode.client.proposals import RESENT_BYTES_MAX
 from dbnode.client.requests import SWEEP_SECONDS
-from dbnode.client.session import RETURN_SECONDS
 from dbnode.test.client_rig import GROUP, ClientRig, delete
 from dbnode.wire import (
     BODY_BYTES_LIMIT,
