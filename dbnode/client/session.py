@@ -179,8 +179,7 @@ class ShardSession:
             self._flush_call.cancel()
             self._returning = 0
             self._flush_call = self._clock.callLater(0, self._flush_turn)
-        if self._sweep_call is None:
-            self._sweep_call = self._clock.callLater(SWEEP_SECONDS, self._sweep)
+        self._sweep_later()
         return queued.outcome
 
     def stop(self) -> None:
@@ -242,8 +241,8 @@ class ShardSession:
             if not is_large and self._departures.must_wait(self._flush, len(self._queue), self._round_seconds):
                 return
             batch = self._send(self._take())
-            # If it failed on the spot it is not on its way.
-            if not is_large and batch in self._in_flight:
+            # If it failed on the spot, or could not be sent, it is not on its way.
+            if not is_large and batch in self._in_flight and batch.proposal.waiting:
                 self._departures.left(batch, len(batch.operations))
 
     def _take(self) -> list[_Queued]:
@@ -288,7 +287,7 @@ class ShardSession:
         if error.code == UNKNOWN_SESSION and batch.session == self._session:
             self._session = ""
         if error.code == UNKNOWN_SESSION and isinstance(error, NotApplied):
-            self._requeue(batch)
+            self._requeue(batch.operations)
         else:
             _fail(batch.operations, error)
         self._flush()
@@ -298,7 +297,7 @@ class ShardSession:
         self._in_flight.pop(batch, None)
         self._departures.ended(batch)
         took_seconds = self._clock.seconds() - batch.sent_seconds
-        self._round_seconds = max(took_seconds, _ROUND_DECAY * self._round_seconds)
+        self._round_seconds = max(min(took_seconds, HELD_SECONDS), _ROUND_DECAY * self._round_seconds)
         if batch.session != self._session:
             return
         self._finished.add(batch.sequence)
@@ -306,8 +305,8 @@ class ShardSession:
             self._acknowledged += 1
             self._finished.remove(self._acknowledged)
 
-    def _requeue(self, batch: _Batch) -> None:
-        waiting = [queued for queued in batch.operations if not queued.outcome.called]
+    def _requeue(self, operations: Sequence[_Queued]) -> None:
+        waiting = [queued for queued in operations if not queued.outcome.called]
         self._queue.extendleft(reversed(waiting))
         self._queue_bytes += sum(len(queued.encoded) for queued in waiting)
 
@@ -350,6 +349,11 @@ class ShardSession:
             self._send_beside()
         self._seen_in_flight = frozenset(self._in_flight)
         if self._queue or self._in_flight:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        # Who hears in a sweep that his change is late may submit another one.
+        if self._sweep_call is None:
             self._sweep_call = self._clock.callLater(SWEEP_SECONDS, self._sweep)
 
     def _send_beside(self) -> None:
@@ -379,8 +383,9 @@ class ShardSession:
             return
         self._proposals.withdraw(batch.proposal)
         self._finish(batch)
+        # The others are in the queue again before anybody hears of this: he may stop the session.
+        self._requeue([queued for queued in batch.operations if queued.deadline_seconds > now_seconds])
         _fail(late, NotApplied(UNAVAILABLE, batch.proposal.last_refusal or "no answer in time"))
-        self._requeue(batch)
         self._flush()
 
     def _now_ms(self) -> int:

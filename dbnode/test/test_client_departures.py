@@ -31,6 +31,11 @@ class DeparturesTests(SynchronousTestCase):
         """Want to leave, after a batch that took long."""
         return self.departures.must_wait(leave, changes, patience_seconds)
 
+    def leave(self, batch: str, changes: int) -> None:
+        """Let a batch leave, and the moment pass in which others may leave with it."""
+        self.departures.left(batch, changes)
+        self.clock.advance(RETURN_SECONDS)
+
     def test_nobody_to_wait_for(self) -> None:
         """Who is alone never waits, however much he has."""
         self.assertFalse(self.must_wait(self.first, MANY))
@@ -43,15 +48,15 @@ class DeparturesTests(SynchronousTestCase):
 
     def test_few_changes_wait_for_nobody(self) -> None:
         """With few changes on their way, those that want to leave counted, nothing is gained."""
-        self.departures.left("batch", FEW_CHANGES - 1)
+        self.leave("batch", FEW_CHANGES - 1)
 
         self.assertFalse(self.must_wait(self.first, 1))
         self.assertTrue(self.must_wait(self.first, 2))
 
     def test_all_leave_a_moment_after_the_last_one_was_answered(self) -> None:
         """Not after the first one; and each is called once."""
-        self.departures.left("one", MANY)
-        self.departures.left("other", MANY)
+        self.leave("one", MANY)
+        self.leave("other", MANY)
         self.assertTrue(self.must_wait(self.first, 1))
         self.departures.ended("one")
         self.clock.advance(RETURN_SECONDS)
@@ -67,7 +72,7 @@ class DeparturesTests(SynchronousTestCase):
 
     def test_who_comes_in_that_moment_leaves_with_them(self) -> None:
         """Nobody is on the way any more, but those who wait are about to leave."""
-        self.departures.left("batch", MANY)
+        self.leave("batch", MANY)
         self.assertTrue(self.must_wait(self.first, 1))
         self.departures.ended("batch")
 
@@ -78,7 +83,7 @@ class DeparturesTests(SynchronousTestCase):
 
     def test_nobody_waits_for_long(self) -> None:
         """Then a batch that is still on its way is waited for by nobody any more, whenever it ends."""
-        self.departures.left("stuck", MANY)
+        self.leave("stuck", MANY)
         self.assertTrue(self.must_wait(self.first, 1))
 
         self.clock.advance(HELD_SECONDS / 2)
@@ -88,7 +93,7 @@ class DeparturesTests(SynchronousTestCase):
 
         self.assertEqual(self.called, ["first", "second"])
         self.assertFalse(self.must_wait(self.first, MANY))
-        self.departures.left("batch", MANY)
+        self.leave("batch", MANY)
         self.assertTrue(self.must_wait(self.first, 1))
         self.departures.ended("stuck")
         self.clock.advance(RETURN_SECONDS)
@@ -96,7 +101,7 @@ class DeparturesTests(SynchronousTestCase):
 
     def test_nobody_waits_longer_than_a_batch_of_his_took(self) -> None:
         """So a slow group makes a fast one twice as slow at most; whoever waits with it leaves with it."""
-        self.departures.left("slow", MANY)
+        self.leave("slow", MANY)
         self.assertTrue(self.must_wait(self.first, 1, HELD_SECONDS / 2))
         self.assertTrue(self.must_wait(self.second, 1, HELD_SECONDS / 4))
 
@@ -107,22 +112,38 @@ class DeparturesTests(SynchronousTestCase):
 
     def test_asking_again_is_no_longer_wait(self) -> None:
         """More changes may come while a session waits."""
-        self.departures.left("slow", MANY)
+        self.leave("slow", MANY)
         for _ in range(2):
             self.assertTrue(self.must_wait(self.first, 1, HELD_SECONDS))
             self.clock.advance(HELD_SECONDS / 2)
 
         self.assertEqual(self.called, ["first"])
 
-    def test_who_leaves_takes_the_others_along(self) -> None:
-        """Whatever made it leave, they are on their way together."""
+    def test_what_comes_within_a_moment_leaves_as_well(self) -> None:
+        """Changes of one request to several shards are submitted one after the other."""
         self.departures.left("batch", MANY)
-        self.assertTrue(self.must_wait(self.first, 1))
 
-        self.departures.left("another", 1)
+        self.assertFalse(self.must_wait(self.first, MANY))
+        self.departures.left("another", MANY)
+        self.clock.advance(RETURN_SECONDS)
 
-        self.assertEqual(self.called, ["first"])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertTrue(self.must_wait(self.first, MANY))
+
+    def test_a_failure_spares_the_others(self) -> None:
+        """It is logged, and they leave."""
+
+        def fail() -> None:
+            raise ValueError("a mistake")
+
+        self.leave("batch", MANY)
+        for leave in (self.first, fail, self.second):
+            self.assertTrue(self.must_wait(leave, 1))
+
+        self.departures.ended("batch")
+        self.clock.advance(RETURN_SECONDS)
+
+        self.assertEqual(self.called, ["first", "second"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_those_who_leave_together_do_not_wait_for_each_other(self) -> None:
         """What the first one sends holds up none of the others."""
@@ -132,7 +153,7 @@ class DeparturesTests(SynchronousTestCase):
             self.departures.left(name, MANY)
             self.called.append(name)
 
-        self.departures.left("batch", MANY)
+        self.leave("batch", MANY)
         for name in ("first", "second", "third"):
             self.assertTrue(self.must_wait(partial(leave, name), MANY))
 
@@ -143,7 +164,7 @@ class DeparturesTests(SynchronousTestCase):
 
     def test_forgotten(self) -> None:
         """Who stops is not called, and the last one leaves no timer behind."""
-        self.departures.left("batch", MANY)
+        self.leave("batch", MANY)
         self.assertTrue(self.must_wait(self.first, 1))
         self.assertTrue(self.must_wait(self.second, 1))
 
@@ -151,7 +172,7 @@ class DeparturesTests(SynchronousTestCase):
         self.clock.advance(HELD_SECONDS)
         self.assertEqual(self.called, ["second"])
 
-        self.departures.left("batch", MANY)
+        self.leave("batch", MANY)
         self.assertTrue(self.must_wait(self.first, 1))
         self.departures.forget(self.first)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -166,13 +187,14 @@ class SessionTests(SynchronousTestCase):
         """Put a batch of the first session on its way."""
         self.rig = ClientRig()
         self.leader = self.rig.servers["A"]
-        departures = Departures(self.rig.clock)
+        self.departures = Departures(self.rig.clock)
         options = SessionOptions(pipelined_operations_min=2 * MANY)
-        self.first = self.rig.session(options, departures=departures)
-        self.other = self.rig.session(options, group_id=self.OTHER, departures=departures)
+        self.first = self.rig.session(options, departures=self.departures)
+        self.other = self.rig.session(options, group_id=self.OTHER, departures=self.departures)
         self.leader.open_only()
         self.outcomes = [self.first.submit(delete(key), 10) for key in range(MANY)]
         self.rig.settle()
+        self.rig.run(2 * RETURN_SECONDS)
         self.unanswered = self.proposals()[-1]
         self.leader.answer = self.leader.accept
 
@@ -224,6 +246,7 @@ class SessionTests(SynchronousTestCase):
             _ = self.first.submit(delete(key), 10)
         self.rig.settle()
         self.assertEqual(self.since()[fast:], [GROUP])
+        self.rig.run(2 * RETURN_SECONDS)
         self.leader.answer = self.leader.accept
 
         outcome = self.other.submit(delete(2), 10)
@@ -232,6 +255,42 @@ class SessionTests(SynchronousTestCase):
         self.rig.run(HELD_SECONDS / 6)
 
         self.successResultOf(outcome)
+
+    def test_one_that_was_stuck_makes_nobody_patient(self) -> None:
+        """However long a batch took, after some fast ones no other is waited for any longer."""
+        self.rig.run(1)
+        self.leader.reply(self.leader.accept(self.unanswered))
+        for key in range(16):
+            self.rig.run(2 * HELD_SECONDS)
+            _ = self.first.submit(delete(key), 10)
+        self.rig.run(2 * HELD_SECONDS)
+        self.leader.open_only()
+        for key in range(MANY):
+            _ = self.other.submit(delete(key), 10)
+        self.rig.settle()
+        self.rig.run(2 * RETURN_SECONDS)
+        self.leader.answer = self.leader.accept
+
+        outcome = self.first.submit(delete(1), 10)
+        self.rig.settle()
+        self.assertNoResult(outcome)
+        self.rig.run(HELD_SECONDS / 6)
+
+        self.successResultOf(outcome)
+
+    def test_what_could_not_be_sent_is_not_waited_for(self) -> None:
+        """It is not on its way, and nobody knows when it will be."""
+        self.leader.reply(self.leader.accept(self.unanswered))
+        self.rig.run(2 * HELD_SECONDS)
+        for server in self.rig.servers.values():
+            self.successResultOf(server.links.stopService())
+        self.rig.settle()
+        for key in range(MANY):
+            _ = self.first.submit(delete(key), 10)
+        self.rig.settle()
+        self.rig.run(2 * RETURN_SECONDS)
+
+        self.assertFalse(self.departures.must_wait(lambda: None, MANY, HELD_SECONDS))
 
     def test_a_stuck_batch_holds_it_up_once(self) -> None:
         """After a moment it leaves alone; what comes then does not wait at all."""

@@ -431,6 +431,50 @@ class RetryTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(long), Done())
         self.assertEqual(self.b.batches[-1].operations, (delete(2),))
 
+    def asked(self) -> int:
+        """Return how many requests came to servers."""
+        return sum(len(server.requests) for server in self.rig.servers.values())
+
+    def test_stopped_by_a_late_operation(self) -> None:
+        """Who stops the session when he hears that his change is late leaves nothing behind that is sent after that."""
+        first = self.session.submit(delete(0), 10)
+        self.rig.settle()
+        self.successResultOf(first)
+        for server in self.rig.servers.values():
+            server.refuse(UNAVAILABLE)
+        asked: list[int] = []
+
+        def stop(_: object) -> None:
+            asked.append(self.asked())
+            self.session.stop()
+
+        late = self.session.submit(delete(1), 1).addErrback(stop)
+        behind = self.session.submit(delete(2), 10)
+        self.rig.run(1.2)
+
+        self.successResultOf(late)
+        self.assertEqual(asked, [self.asked()])
+        self.failureResultOf(behind, NotApplied)
+        self.assertEqual(self.session.waiting, 0)
+        self.assertEqual([call for call in self.rig.clock.getDelayedCalls() if "ShardSession" in repr(call)], [])
+
+    def test_late_operations_that_are_submitted_again_are_swept_once(self) -> None:
+        """Deadlines are looked at as often as before, however many changes were late."""
+        for server in self.rig.servers.values():
+            server.refuse()
+        session = self.rig.session()
+
+        def submit(times: int) -> None:
+            if times:
+                _ = session.submit(delete(1), 1).addErrback(lambda _: submit(times - 1))
+
+        for _ in range(4):
+            submit(8)
+        self.rig.run(4)
+
+        sweeps = [call for call in self.rig.clock.getDelayedCalls() if "ShardSession._sweep" in repr(call)]
+        self.assertEqual(len(sweeps), 1)
+
     def test_late_operation_of_a_proposed_batch_is_unknown_and_the_others_go_on(self) -> None:
         """What may be in a log can't be split: the batch is retried as it is for those that still wait."""
         for server in self.rig.servers.values():

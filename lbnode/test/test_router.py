@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
 from dbnode.client.batches import BATCHED_MAX
-from dbnode.client.departures import FEW_CHANGES, HELD_SECONDS
+from dbnode.client.departures import FEW_CHANGES, HELD_SECONDS, RETURN_SECONDS
 from dbnode.errors import ApiError
 from dbnode.wire import LINEARIZABLE, STALE, Delete, NotFound, Propose, Read, Rows, Stored, Write
 from lbnode.layout import Layout, ShardLayout
@@ -230,12 +230,27 @@ class Changes(RouterCase):
         self.assertEqual([self.successResultOf(one) for one in outcomes], [NotFound()] * 100)
         self.assertLess(len(self.asked(Propose)), 5)
 
+    def test_changes_of_one_turn_leave_at_once(self) -> None:
+        """However many they are, and to however many shards."""
+        for key in (1, 11):
+            self.successResultOf(self.settled(self.write(key)))
+        before = len(self.asked(Propose))
+        outcomes = [self.write(key) for shard in (0, 10) for key in range(shard, shard + FEW_CHANGES + 1)]
+
+        self.clock.advance(0)
+
+        self.assertEqual(len(self.asked(Propose)), before + 2)
+        self.pass_time(0.05)
+        for outcome in outcomes:
+            self.successResultOf(outcome)
+
     def test_batches_of_different_shards_leave_together(self) -> None:
         """A small batch waits for one of another shard that is on its way, but only for a moment."""
         self.successResultOf(self.settled(self.write(1)))
         self.shards.forgetful = {1}
         outcomes = [self.write(key) for key in range(FEW_CHANGES + 1)]
         self.clock.advance(0)
+        self.clock.advance(RETURN_SECONDS)
 
         another = self.write(12)
         self.clock.pump([0] * 8)
