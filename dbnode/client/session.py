@@ -72,16 +72,13 @@ class _Queued:
 
 
 class _Batch:
-    __slots__ = ("operations", "proposal", "sent_seconds", "sequence", "session")
+    __slots__ = ("operations", "proposal", "sequence", "session")
 
-    def __init__(
-        self, session: str, sequence: int, operations: list[_Queued], proposal: Proposal, sent_seconds: float
-    ) -> None:
+    def __init__(self, session: str, sequence: int, operations: list[_Queued], proposal: Proposal) -> None:
         self.session = session
         self.sequence = sequence
         self.operations = operations
         self.proposal = proposal
-        self.sent_seconds = sent_seconds
 
 
 class _EncodedBatch(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -263,7 +260,7 @@ class ShardSession:
         raw = tuple([msgspec.Raw(queued.encoded) for queued in operations])
         command = encode_command(_EncodedBatch(self._session, sequence, self._acknowledged, self._now_ms(), raw))
         proposal = self._proposals.propose(command, max(queued.deadline_seconds for queued in operations))
-        batch = _Batch(self._session, sequence, operations, proposal, self._clock.seconds())
+        batch = _Batch(self._session, sequence, operations, proposal)
         self._in_flight[batch] = None
         outcome = proposal.outcome.addCallbacks(
             self._applied, self._failed, callbackArgs=(batch,), errbackArgs=(batch,)
@@ -296,7 +293,7 @@ class ShardSession:
         """Count a sequence as done with: nothing will be asked about it any more."""
         self._in_flight.pop(batch, None)
         self._departures.ended(batch)
-        took_seconds = self._clock.seconds() - batch.sent_seconds
+        took_seconds = self._clock.seconds() - batch.proposal.began_seconds
         self._round_seconds = max(min(took_seconds, HELD_SECONDS), _ROUND_DECAY * self._round_seconds)
         if batch.session != self._session:
             return

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dbnode.client import Departures, SessionOptions
+from dbnode.client import Departures, SessionOptions, ShardSession
 from dbnode.client.departures import FEW_CHANGES, HELD_SECONDS, RETURN_SECONDS
 from dbnode.test.client_rig import GROUP, ClientRig, delete
-from dbnode.wire import Batch, Propose, decode_command
+from dbnode.wire import Batch, Propose, Result, decode_command
 
 MANY = FEW_CHANGES + 1
 
@@ -191,12 +192,25 @@ class SessionTests(SynchronousTestCase):
         options = SessionOptions(pipelined_operations_min=2 * MANY)
         self.first = self.rig.session(options, departures=self.departures)
         self.other = self.rig.session(options, group_id=self.OTHER, departures=self.departures)
+        self.outcomes = self.occupy(self.first)
+        self.unanswered = self.proposals()[-1]
+
+    def occupy(self, session: ShardSession) -> list[Deferred[Result]]:
+        """Put a batch on its way that is not answered, and let the moment pass in which others may leave with it."""
         self.leader.open_only()
-        self.outcomes = [self.first.submit(delete(key), 10) for key in range(MANY)]
+        outcomes = [session.submit(delete(key), 10) for key in range(MANY)]
         self.rig.settle()
         self.rig.run(2 * RETURN_SECONDS)
-        self.unanswered = self.proposals()[-1]
         self.leader.answer = self.leader.accept
+        return outcomes
+
+    def check_it_hardly_waits(self, session: ShardSession) -> None:
+        """Check that a session waits, but for far less than HELD_SECONDS."""
+        outcome = session.submit(delete(1), 10)
+        self.rig.settle()
+        self.assertNoResult(outcome)
+        self.rig.run(HELD_SECONDS / 6)
+        self.successResultOf(outcome)
 
     def proposals(self) -> list[Propose]:
         """Return all proposals that came to the leader."""
@@ -241,20 +255,10 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(self.since(), [self.OTHER] * fast)
         self.leader.reply(self.leader.accept(self.unanswered))
         self.rig.run(2 * RETURN_SECONDS)
-        self.leader.open_only()
-        for key in range(MANY):
-            _ = self.first.submit(delete(key), 10)
-        self.rig.settle()
+        _ = self.occupy(self.first)
         self.assertEqual(self.since()[fast:], [GROUP])
-        self.rig.run(2 * RETURN_SECONDS)
-        self.leader.answer = self.leader.accept
 
-        outcome = self.other.submit(delete(2), 10)
-        self.rig.settle()
-        self.assertNoResult(outcome)
-        self.rig.run(HELD_SECONDS / 6)
-
-        self.successResultOf(outcome)
+        self.check_it_hardly_waits(self.other)
 
     def test_one_that_was_stuck_makes_nobody_patient(self) -> None:
         """However long a batch took, after some fast ones no other is waited for any longer."""
@@ -264,19 +268,9 @@ class SessionTests(SynchronousTestCase):
             self.rig.run(2 * HELD_SECONDS)
             _ = self.first.submit(delete(key), 10)
         self.rig.run(2 * HELD_SECONDS)
-        self.leader.open_only()
-        for key in range(MANY):
-            _ = self.other.submit(delete(key), 10)
-        self.rig.settle()
-        self.rig.run(2 * RETURN_SECONDS)
-        self.leader.answer = self.leader.accept
+        _ = self.occupy(self.other)
 
-        outcome = self.first.submit(delete(1), 10)
-        self.rig.settle()
-        self.assertNoResult(outcome)
-        self.rig.run(HELD_SECONDS / 6)
-
-        self.successResultOf(outcome)
+        self.check_it_hardly_waits(self.first)
 
     def test_what_could_not_be_sent_is_not_waited_for(self) -> None:
         """It is not on its way, and nobody knows when it will be."""
