@@ -29,6 +29,7 @@ from raftlog.readonly import ReadOnly
 from raftlog.relays import Relays
 from raftlog.state import TRANSFER, Config, ReadState, Role, SoftState
 from raftlog.storage import LogStorage, entry_size
+from raftlog.testimony import NOWHERE, Position
 from raftlog.tracker import Tracker
 
 _RESPONSES_AFTER_APPEND = frozenset(
@@ -44,6 +45,7 @@ class Raft:
     `ticks`: how many have passed; what happened when is told by it.
     `pending_conf_index`: no membership change is proposed until everything up to here is applied.
     `uncommitted_size`: bytes of the leader's proposals that are not committed yet.
+    `known_committed`: the last committed entry that others than the leader told of, which may not be here yet.
     `waiting_reads`: reads that came before the leader committed anything in its term (RAFT_RULES 25).
     """
 
@@ -63,6 +65,7 @@ class Raft:
         self.waiting_reads: list[Message] = []
         self.relays = Relays()
         self.read_states: list[ReadState] = []
+        self.known_committed = NOWHERE
         self.messages: list[Message] = []
         self.after_append: list[Message] = []
         self.ticks = 0
@@ -113,6 +116,18 @@ class Raft:
     def new_window(self) -> Inflights:
         """Return an empty window for a follower."""
         return Inflights(self.config.max_inflight_messages, self.config.max_inflight_bytes)
+
+    def learn_committed(self, position: Position) -> None:
+        """Take note that an entry is committed, from whoever knows (raftlog.testimony).
+
+        If it is in our log, all before it is what the leader has (Raft §5.3, Log Matching), so that this much is
+        committed here as well; otherwise as soon as it is. A candidate commits nothing: its election is under the
+        configuration that it began with (RAFT_RULES 30).
+        """
+        if position.index > self.known_committed.index:
+            self.known_committed = position
+        if self.role is Role.FOLLOWER:
+            self.log.maybe_commit(position.index, position.term)
 
     # ---- sending ----------------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ def take_append(raft: Raft, message: Message) -> None:
         return
     last = log.maybe_append(message.index, message.log_term, message.entries, message.commit)
     if last is not None:
+        if raft.known_committed.index > log.committed:
+            log.maybe_commit(raft.known_committed.index, raft.known_committed.term)
         raft.send(MessageType.APPEND_RESPONSE, message.from_, index=last)
         return
     hint, hint_term = log.find_conflict_by_term(min(message.index, log.last_index()), message.log_term)

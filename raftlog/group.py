@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from raftlog.applying import ApplyQueue
@@ -52,6 +52,7 @@ from raftlog.relays import Relays
 from raftlog.retention import Holds
 from raftlog.state import Config, ProposalDropped, Role
 from raftlog.storage import MemoryLog
+from raftlog.testimony import Position
 from raftlog.transfer import Export, Import
 from raftlog.wal import Appended, Compacted, Record
 
@@ -246,6 +247,15 @@ class Group:
     def read_index(self, deadline_seconds: float) -> Deferred[None]:
         """Return a Deferred that fires when the local state holds all that was acknowledged before this call."""
         deferred = self.reads.wait(deadline_seconds)
+        self._wake(self)
+        return deferred
+
+    def read_at(self, position: Position, deadline_seconds: float) -> Deferred[None]:
+        """Return a Deferred that fires when the local state holds everything up to this committed entry."""
+        if self.machine.applied_index >= position.index:
+            return succeed(None)
+        self.raw.learn_committed(position)
+        deferred = self.reads.wait_for(position.index, deadline_seconds)
         self._wake(self)
         return deferred
 

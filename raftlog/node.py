@@ -46,6 +46,7 @@ from raftlog.snapshots import Snapshots
 from raftlog.state import Config
 from raftlog.status import GroupStatus, RoleChange, role_name, status_of
 from raftlog.storage import MemoryLog
+from raftlog.testimony import Position, Testimony
 from raftlog.wal import Appended, Created, Record, RecoveredGroup, Removed, SnapshotInstalled, WriteAheadLog
 
 #: Ticks delivered at once after a pause of the process; fewer than any election timeout.
@@ -351,6 +352,18 @@ class Node(Service):
         if group is None:
             return fail(UnknownGroup(f"no replica of group {group_id} here"))
         return group.read_index(self._clock.seconds() + timeout_seconds)
+
+    def read_at(self, group_id: int, position: Position, timeout_seconds: float) -> Deferred[None]:
+        """Fire once this replica has applied everything up to a committed entry; see Group.read_at."""
+        group = self._groups.get(group_id)
+        if group is None:
+            return fail(UnknownGroup(f"no replica of group {group_id} here"))
+        return group.read_at(position, self._clock.seconds() + timeout_seconds)
+
+    def testify(self, group_id: int) -> Testimony | None:
+        """Return what the replica of a group testifies (raftlog.testimony), None if there is none here."""
+        group = self._groups.get(group_id)
+        return None if group is None else group.raw.testify()
 
     def apply_now(self, group_id: int) -> None:
         """Let a replica apply what it gathers: somebody is about to read what it has, however old."""

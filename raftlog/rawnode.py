@@ -32,6 +32,7 @@ from raftlog.messages import (
 )
 from raftlog.state import Config, ProposalDropped, ReadState, Role, SoftState
 from raftlog.storage import LogStorage
+from raftlog.testimony import Position, Testimony, testify
 
 _LOCAL = frozenset(
     (
@@ -134,6 +135,14 @@ class RawNode:
     def read_index(self, context: bytes) -> None:
         """Ask for a ReadState with this context; there is no answer without a leader or a quorum."""
         self.raft.step(Message(MessageType.READ_INDEX, from_=self.raft.id, context=context))
+
+    def learn_committed(self, position: Position) -> None:
+        """Take note of a committed entry that somebody else than the leader told of."""
+        self.raft.learn_committed(position)
+
+    def testify(self) -> Testimony:
+        """Say what this replica knows by itself; see raftlog.testimony."""
+        return testify(self.raft)
 
     def question_dropped(self, question: Message) -> None:
         """Take note that a READ_INDEX could not be sent to a follower that was to pass it on."""

@@ -8,6 +8,7 @@ message lost) is given up and its readers join a fresh one with a fresh context,
 from __future__ import annotations
 
 import random
+from bisect import insort
 from collections.abc import Callable
 from struct import Struct
 
@@ -87,6 +88,12 @@ class ReadRounds:
         self._ready_to_start.append(_Reader(deferred, deadline_seconds))
         return deferred
 
+    def wait_for(self, index: int, deadline_seconds: float) -> Deferred[None]:
+        """Return a Deferred that fires once `index`, which is known to be committed, is applied; see `wait`."""
+        deferred: Deferred[None] = Deferred()
+        insort(self._applying, (index, [_Reader(deferred, deadline_seconds)]), key=_index)
+        return deferred
+
     def start(self, now_seconds: float) -> bool:
         """Begin a round for those who wait, if none is in flight; say whether one began."""
         if self._context or not self._ready_to_start:
@@ -102,13 +109,13 @@ class ReadRounds:
         """Take the answer of a round: its readers wait for `index` to be applied. A stale answer is ignored."""
         if context != self._context:
             return
-        self._applying.append((index, self._round))
+        insort(self._applying, (index, self._round), key=_index)
         self._round, self._context = [], b""
         if self._swept - self._started < self._round_seconds_max / 2:
             self._patience = 1
 
     def applied(self, index: int) -> None:
-        """Release the readers whose index is applied. Later rounds never have lower indexes."""
+        """Release the readers whose index is applied."""
         while self._applying and self._applying[0][0] <= index:
             for reader in self._applying.pop(0)[1]:
                 if not reader.deferred.called:
@@ -142,6 +149,10 @@ class ReadRounds:
         for reader in everybody:
             if not reader.deferred.called:
                 reader.deferred.errback(error)
+
+
+def _index(waiting: tuple[int, list[_Reader]]) -> int:
+    return waiting[0]
 
 
 def _expire(readers: list[_Reader], now_seconds: float) -> None:

@@ -19,6 +19,7 @@ from raftlog.messages import (
 from raftlog.node import Node
 from raftlog.options import Times
 from raftlog.test.three import GROUP, Journal, SlowJournal, Three
+from raftlog.testimony import Position
 
 TIMES = Times(gathering_ticks=4)
 #: Longer than a follower gathers, and shorter than a tick.
@@ -99,6 +100,19 @@ class FollowerTests(GatheringCase):
 
         read = self.node(self.follower).read_index(GROUP, 1.0)
         self.three.run(SHORT_SECONDS)
+
+        self.successResultOf(read)
+        self.assertEqual(self.machine(self.follower).lines, [b"first", b"1", b"2"])
+
+    def test_a_read_at_a_position_waits_for_nothing(self) -> None:
+        """Whoever knows up to where everything is committed has it applied at once, though no leader tells of it."""
+        self.write(b"1", b"2")
+        testimony = self.node(self.leader).testify(GROUP)
+        assert testimony is not None
+        self.three.network.cut.add(self.leader)
+
+        read = self.node(self.follower).read_at(GROUP, Position(testimony.committed, testimony.term), 1.0)
+        self.three.clock.advance(0)
 
         self.successResultOf(read)
         self.assertEqual(self.machine(self.follower).lines, [b"first", b"1", b"2"])

@@ -8,6 +8,7 @@ from raftlog.errors import InvalidChange, LeadershipLost, LostData, NotLeader, T
 from raftlog.messages import ConfChangeSingle, ConfChangeType, ConfChangeV2, GroupMessage
 from raftlog.options import Limits
 from raftlog.test.three import GROUP, Journal, SlowJournal, Three
+from raftlog.testimony import Position, read_position
 
 
 class NodeTests(SynchronousTestCase):
@@ -87,6 +88,53 @@ class NodeTests(SynchronousTestCase):
         self.three.run(0.2)
 
         self.failureResultOf(read, Unavailable)
+
+    def test_read_at_what_is_applied(self) -> None:
+        """A replica that has applied what is to be read at answers at once, also without anybody else."""
+        node = self.three.network.nodes["A"]
+        applied = node.status(GROUP).applied_index
+        self.three.network.cut.update("ABC")
+
+        self.successResultOf(node.read_at(GROUP, Position(applied, 1), 1.0))
+
+    def test_read_at_what_is_to_come(self) -> None:
+        """Otherwise it answers once it has applied that much, as soon as it has got it."""
+        leader = self.three.leader()
+        lagging, other = (name for name in "ABC" if name != leader)
+        nodes = self.three.network.nodes
+        self.three.network.cut.add(lagging)
+        write = nodes[leader].propose(GROUP, b"one")
+        self.three.run(0.2)
+        self.successResultOf(write)
+        testimonies = [testimony for name in (leader, other) if (testimony := nodes[name].testify(GROUP))]
+
+        read = nodes[lagging].read_at(GROUP, read_position(testimonies), 10.0)
+        self.three.run(0.5)
+        self.assertNoResult(read)
+        self.three.network.cut.clear()
+        seen: list[list[bytes]] = []
+        _ = read.addCallback(lambda _: seen.append(list(self.three.machines[lagging].lines)))
+        self.three.run(2)
+
+        self.assertEqual(seen, [[b"one"]])
+
+    def test_read_at_what_never_comes(self) -> None:
+        """What does not come in time is not read at."""
+        node = self.three.network.nodes["A"]
+
+        read = node.read_at(GROUP, Position(1000, 1), 1.0)
+        self.three.run(0.9)
+        self.assertNoResult(read)
+        self.three.run(0.2)
+
+        self.failureResultOf(read, Unavailable)
+
+    def test_position_where_the_group_is_not(self) -> None:
+        """A server without a replica reads at no position and testifies nothing."""
+        node = self.three.network.nodes["A"]
+
+        self.failureResultOf(node.read_at(GROUP + 1, Position(1, 1), 1.0), UnknownGroup)
+        self.assertIsNone(node.testify(GROUP + 1))
 
     def test_lost_leader_says_unknown_and_a_new_one_is_elected(self) -> None:
         """A proposal of a leader that is cut off may or may not commit later: LeadershipLost says so."""

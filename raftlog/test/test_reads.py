@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.errors import Unavailable
@@ -115,3 +115,69 @@ class ReadRoundsTests(SynchronousTestCase):
         self.rounds.sweep(10.0, 100.0)
 
         self.failureResultOf(waiting, Unavailable)
+
+    def test_known_index(self) -> None:
+        """A read whose index is known needs no round and is released when that is applied, not before."""
+        waiting = self.rounds.wait_for(7, 10.0)
+        self.assertFalse(self.rounds.start(0.0))
+        self.assertTrue(self.rounds.wait_for_apply)
+
+        self.rounds.applied(6)
+        self.assertNoResult(waiting)
+        self.rounds.applied(7)
+
+        self.successResultOf(waiting)
+        self.assertFalse(self.rounds.wait_for_apply)
+        self.assertEqual(self.issued, [])
+
+    def test_any_order_of_indexes(self) -> None:
+        """Each read is released with its own index, however rounds and known indexes come to be mixed."""
+        released: list[int] = []
+        _ = self.rounds.wait_for(9, 10.0).addCallback(lambda _: released.append(9))
+        _ = self.rounds.wait_for(5, 10.0).addCallback(lambda _: released.append(5))
+        _ = self.begin().addCallback(lambda _: released.append(7))
+        self.rounds.confirmed(self.issued[-1], 7)
+        _ = self.rounds.wait_for(6, 10.0).addCallback(lambda _: released.append(6))
+        _ = self.begin().addCallback(lambda _: released.append(8))
+        self.rounds.confirmed(self.issued[-1], 8)
+        self.assertEqual(len(self.rounds), 5)
+
+        steps = []
+        for index in range(4, 10):
+            self.rounds.applied(index)
+            steps.append(list(released))
+
+        self.assertEqual(steps, [[], [5], [5, 6], [5, 6, 7], [5, 6, 7, 8], [5, 6, 7, 8, 9]])
+        self.assertEqual(len(self.rounds), 0)
+
+    def test_deadline_of_a_known_index(self) -> None:
+        """A read whose index is not applied by its deadline fails then; those that have longer wait on."""
+        late, patient = self.rounds.wait_for(7, 10.0), self.rounds.wait_for(7, 20.0)
+
+        self.rounds.sweep(9.9, 100.0)
+        self.assertNoResult(late)
+        self.rounds.sweep(10.0, 100.0)
+
+        self.failureResultOf(late, Unavailable)
+        self.rounds.applied(7)
+        self.successResultOf(patient)
+
+    def test_cancelled(self) -> None:
+        """Cancelling drops only that reader."""
+        cancelled, other = self.rounds.wait_for(7, 10.0), self.rounds.wait_for(7, 10.0)
+
+        cancelled.cancel()
+        self.rounds.applied(7)
+
+        self.failureResultOf(cancelled, CancelledError)
+        self.successResultOf(other)
+
+    def test_fail_all(self) -> None:
+        """Where the replica stops nobody waits any longer, whatever for."""
+        waiting = [self.rounds.wait_for(7, 10.0), self.begin(), self.begin()]
+
+        self.rounds.fail_all(Unavailable("the replica stops"))
+
+        for deferred in waiting:
+            self.failureResultOf(deferred, Unavailable)
+        self.assertEqual(len(self.rounds), 0)
