@@ -70,6 +70,7 @@ class _Figures(Collector):
         serving = self._serving
         yield CounterMetricFamily("shardlb_proposals", "Proposals that came in", value=serving.proposals)
         yield CounterMetricFamily("shardlb_reads", "Reads that came in", value=serving.reads)
+        yield CounterMetricFamily("shardlb_tours", "Tours of reads that came by", value=serving.tours)
         refusals = CounterMetricFamily("shardlb_refusals", "Requests refused over links", labels=("code",))
         for code, count in serving.refusals.items():
             refusals.add_metric((code,), count)

@@ -27,6 +27,7 @@ from dbnode.relay import Relay
 from dbnode.schema import Schema
 from dbnode.serving import ReplyPath, Serving
 from dbnode.store import RunInThread, SnapshotStore
+from dbnode.tours import Tours
 from dbnode.wire import Reply
 from raftlog.link import Lane, PeerLinks, Receive
 from raftlog.link.options import LinkCounters
@@ -87,9 +88,13 @@ class DatabaseServer:
         loopback = Loopback(
             clock, identity.name, self.links, self._receive, lambda replies: self.requests.received(replies)
         )
-        self.requests = Requests(clock, loopback)
+        # Tours come back from any server.
+        self.requests = Requests(clock, loopback, first_id=rng.getrandbits(63))
         self.node = Node(clock, wal, recovered, loopback, rng, fatal=fatal, times=TIMES)
-        self.serving = Serving(self.node, clock, Relay(self.requests))
+        tours = Tours(
+            self.node, identity.name, loopback, self.requests, lambda group_id: self.serving.leader_server(group_id)
+        )
+        self.serving = Serving(self.node, clock, Relay(self.requests), tours)
         self.host = Host(identity, self.node, self.serving, self.links, stores, config_file, tombstones, in_thread)
         self.direct = Direct(
             clock,

@@ -22,6 +22,7 @@ from dbnode.relay import Relay
 from dbnode.replica import Replica
 from dbnode.sessions import Rejected
 from dbnode.store import StoreError
+from dbnode.tours import Tours
 from dbnode.turns import Turns
 from dbnode.wire import (
     INVALID,
@@ -37,6 +38,7 @@ from dbnode.wire import (
     LinkItem,
     Propose,
     Read,
+    ReadPositions,
     Reconfigure,
     Refused,
     ReplicaStatus,
@@ -44,6 +46,7 @@ from dbnode.wire import (
     Rows,
     Status,
     Statuses,
+    Tour,
     Transfer,
     WhoLeads,
 )
@@ -67,14 +70,15 @@ class ReplyPath(Protocol):
 class Serving:
     """The replicas of this server, as links see them.
 
-    `relay` passes proposals on; without it, none is.
+    `relay` passes proposals on, `tours` those that come by; without them, none is.
     """
 
     _log = Logger()
 
-    def __init__(self, node: Node, clock: IReactorTime, relay: Relay | None = None) -> None:
+    def __init__(self, node: Node, clock: IReactorTime, relay: Relay | None = None, tours: Tours | None = None) -> None:
         self._node = node
         self._relay = relay
+        self._tours = tours
         self._turns = Turns(clock)
         self._stopping = False
         self.replicas: dict[int, Replica] = {}
@@ -85,6 +89,7 @@ class Serving:
         #: Since the start, for /metrics.
         self.proposals = 0
         self.reads = 0
+        self.tours = 0
         self.refusals: dict[str, int] = {}
 
     def add(self, replica: Replica) -> None:
@@ -119,7 +124,9 @@ class Serving:
                 self._propose(path, item)
             elif isinstance(item, Read):
                 reads.setdefault(item.group_id, []).append(item)
-            elif isinstance(item, Applied | Rows | Statuses | Leader | Refused):
+            elif isinstance(item, Tour):
+                self._tour(path, item)
+            elif isinstance(item, Applied | Rows | ReadPositions | Statuses | Leader | Refused):
                 replies.append(item)
             elif isinstance(item, Status):
                 path.send(Statuses(item.request_id, tuple(self.statuses()), tuple(self.lost_statuses())))
@@ -233,29 +240,47 @@ class Serving:
         self._read(_Here(reply), item.group_id, [item])
         return reply
 
+    def _tour(self, path: ReplyPath, item: Tour) -> None:
+        self.tours += 1
+        if self._tours is not None:
+            self._tours.take(path, item)
+        else:
+            path.send(self._refused(item.request_id, UNAVAILABLE, "this server has no part in tours"))
+
     def _read(self, path: ReplyPath, group_id: int, together: list[Read]) -> None:
         self.reads += len(together)
         replica = self.replicas.get(group_id)
         if replica is None:
             self._refuse_all(path, together, NO_REPLICA, f"no replica of group {group_id} here")
             return
+        positioned = [item for item in together if item.position.index]
+        if positioned:
+            self._read_at(path, replica, positioned)
+            together = [item for item in together if not item.position.index]
         at_once = [item for item in together if item.consistency != LINEARIZABLE and replica.caught_up]
         if at_once:
             self._node.apply_now(group_id)
             self._answer(path, replica, at_once)
         waiting = [item for item in together if item.consistency == LINEARIZABLE] if at_once else together
         if waiting:
-            timeout_seconds = max(item.timeout_ms for item in waiting) / 1000
-            confirmed = self._node.read_index(group_id, timeout_seconds)
-            answered = confirmed.addCallbacks(
-                lambda _: self._confirmed(path, replica, waiting),
-                lambda failure: self._unconfirmed(path, waiting, failure),
-            )
-            in_background(answered, "answering reads")
+            confirmed = self._node.read_index(group_id, _longest_seconds(waiting))
+            self._answer_after(confirmed.addCallback(self._caught_up, replica), path, replica, waiting)
 
-    def _confirmed(self, path: ReplyPath, replica: Replica, waiting: list[Read]) -> None:
+    def _read_at(self, path: ReplyPath, replica: Replica, together: list[Read]) -> None:
+        newest = max((item.position for item in together), key=lambda position: position.index)
+        applied = self._node.read_at(replica.group_id, newest, _longest_seconds(together))
+        self._answer_after(applied, path, replica, together)
+
+    def _answer_after(self, confirmed: Deferred[None], path: ReplyPath, replica: Replica, waiting: list[Read]) -> None:
+        answered = confirmed.addCallbacks(
+            lambda _: self._answer(path, replica, waiting),
+            lambda failure: self._unconfirmed(path, waiting, failure),
+        )
+        in_background(answered, "answering reads")
+
+    def _caught_up(self, confirmed: None, replica: Replica) -> None:
+        # A position says less: it may be older than this process.
         replica.caught_up = True
-        self._answer(path, replica, waiting)
 
     def _unconfirmed(self, path: ReplyPath, waiting: list[Read], failure: Failure) -> None:
         failure.trap(GroupError)
@@ -315,6 +340,10 @@ class Serving:
             conf_state=status.conf_state,
             matched=status.matched,
         )
+
+
+def _longest_seconds(reads: list[Read]) -> float:
+    return max(item.timeout_ms for item in reads) / 1000
 
 
 class _Here:

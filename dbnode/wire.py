@@ -17,6 +17,7 @@ import msgspec
 
 from raftlog.link.identity import Endpoint as Endpoint  # part of the messages, so it is had from here too
 from raftlog.messages import ConfChangeV2, ConfState, RaftItem
+from raftlog.testimony import NOWHERE, Position, Testimony
 
 #: A value of a column: the JSON scalars. Integers are 64-bit signed.
 Value: TypeAlias = str | int | float | bool | None
@@ -122,6 +123,39 @@ Result: TypeAlias = Stored | Duplicate | Done | NotFound | KeyReused
 LINEARIZABLE, STALE = range(2)
 
 
+class Question(msgspec.Struct, frozen=True, array_like=True):
+    """What a Tour has found out of one group: what its replicas testify, and who leads it, as the newest term has it.
+
+    `leader` is the name of a server, "" if none is known, and `term` the term of who said so.
+    """
+
+    group_id: int
+    testimonies: tuple[Testimony, ...] = ()
+    leader: str = ""
+    term: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """What a reader of a group has to wait for, NOWHERE if that was not found out, and the server that leads."""
+
+    group_id: int
+    position: Position
+    leader: str = ""
+
+
+class Tour(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """Go on to the servers of `route`, one after the other, and have their replicas testify (raftlog.testimony).
+
+    A server that cannot be sent to is passed over. Answered by ReadPositions or Refused. The server that is asked first
+    puts its name into `entry` and its own number into `request_id`; whoever is last sends the answer there.
+    """
+
+    request_id: int
+    route: tuple[str, ...]
+    questions: tuple[Question, ...]
+    entry: str = ""
+
+
 class Propose(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """Replicate one encoded Command in a group; only the leader takes it. Answered by Applied or Refused.
 
@@ -151,6 +185,9 @@ class Read(msgspec.Struct, frozen=True, array_like=True, tag=11):
     timeout_ms: int
     #: Whether Rows.data is to be lines, instead of objects with commas between them.
     as_lines: bool = False
+    #: What the replica must have applied, as a Tour that began after this read has found out. That makes the read
+    #: linearizable, whatever `consistency` says.
+    position: Position = NOWHERE
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True, tag=12):
@@ -235,6 +272,13 @@ class Statuses(msgspec.Struct, frozen=True, array_like=True, tag=22):
     lost: tuple[ReplicaStatus, ...] = ()
 
 
+class ReadPositions(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """What a Tour has found out, one for each of its questions and in their order."""
+
+    request_id: int
+    answers: tuple[Answer, ...]
+
+
 class Leader(msgspec.Struct, frozen=True, array_like=True, tag=24):
     """The server that leads a group in this term; "" if none is known."""
 
@@ -265,18 +309,20 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=23):
     maybe_applied: bool = False
 
 
-Request: TypeAlias = Propose | Read | Status | Transfer | Reconfigure | WhoLeads
-Reply: TypeAlias = Applied | Rows | Statuses | Leader | Refused
+Request: TypeAlias = Propose | Read | Tour | Status | Transfer | Reconfigure | WhoLeads
+Reply: TypeAlias = Applied | Rows | ReadPositions | Statuses | Leader | Refused
 LinkItem: TypeAlias = (
     RaftItem
     | Propose
     | Read
+    | Tour
     | Status
     | Transfer
     | Reconfigure
     | WhoLeads
     | Applied
     | Rows
+    | ReadPositions
     | Statuses
     | Leader
     | Refused

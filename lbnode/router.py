@@ -10,7 +10,7 @@ The router learns from the controller where everything is (`configure`) and find
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -19,10 +19,20 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from dbnode.client import Departures, ReadBatches, ReadChannel, RequestFailed, SessionOptions, ShardSession, Unavailable
+from dbnode.client import (
+    Departures,
+    ReadBatches,
+    ReadChannel,
+    ReadTours,
+    RequestFailed,
+    SessionOptions,
+    ShardSession,
+    Unavailable,
+)
 from dbnode.client.requests import Asker
 from dbnode.errors import ApiError
 from dbnode.wire import LINEARIZABLE, OVERLOADED, STALE, Operation, Result, Rows
+from lbnode.circles import circles
 from lbnode.layout import Layout, ServerAddress, ShardLayout
 from lbnode.refusals import not_initialised, read_failed
 from lbnode.ring import SLOTS, VIRTUAL_SERVERS, Ring
@@ -84,6 +94,7 @@ class Router(Service):
         self._suspects = Suspects(clock, requests)
         self._channel = ReadChannel(clock, self._suspects, rng, self._suspects.suspect)
         self._departures = Departures(clock)
+        self._tours: list[ReadTours] = []
         self._routes: Routes | None = None
         self._by_group: dict[int, Route] = {}
         self._peers: dict[str, Endpoint] = {}
@@ -104,6 +115,7 @@ class Router(Service):
         previous, self._by_group = self._by_group, {}
         for shard in shards:
             self._by_group[shard.group_id] = self._route(shard, previous.pop(shard.group_id, None))
+        self._share_tours(shards)
         for gone in previous.values():
             gone.session.stop()
             for batches in gone.batches.values():
@@ -135,7 +147,8 @@ class Router(Service):
             return self._too_many_reads(route)
         options = self.options
         if high - low < SMALL_READ_ROWS or 0 < limit <= SMALL_READ_ROWS:
-            page = route.batches[consistency].read(
+            batches = route.batches[consistency]
+            attempts = batches.attempts(
                 low,
                 high,
                 timeout_seconds=options.deadline_seconds,
@@ -143,6 +156,11 @@ class Router(Service):
                 bytes_max=options.page_bytes,
                 as_lines=as_lines,
             )
+            if route.tours is not None and consistency == LINEARIZABLE:
+                route.tours.take(attempts)
+            else:
+                batches.take(attempts)
+            page = attempts.rows
         else:
             page = self._channel.read(
                 route.group_id,
@@ -230,6 +248,24 @@ class Router(Service):
             for consistency in (LINEARIZABLE, STALE)
         }
         return Route(shard, ring.changed_to(shard.readers), session, batches)
+
+    def _share_tours(self, shards: Iterable[ShardLayout]) -> None:
+        """Let reads of shards be confirmed together that have something to gain by it."""
+        previous, self._tours = self._tours, []
+        for circle in circles(shards):
+            replicas = {shard.group_id: frozenset(shard.replicas.values()) for shard in circle}
+            tours = next((tours for tours in previous if tours.replicas == replicas), None)
+            if tours is None:
+                batches = {group_id: self._by_group[group_id].batches[LINEARIZABLE] for group_id in replicas}
+                tours = ReadTours(
+                    self._clock, self._suspects, replicas, batches, self._next_readers, self._suspects.names
+                )
+            self._tours.append(tours)
+            for group_id in replicas:
+                self._by_group[group_id].tours = tours
+        for gone in previous:
+            if gone not in self._tours:
+                gone.stop()
 
     def _dial(self, servers: Mapping[str, ServerAddress]) -> None:
         peers = {name: address.link for name, address in servers.items()}

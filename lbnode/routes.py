@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from dbnode.client import ReadBatches, ShardSession
+from dbnode.client import ReadBatches, ReadTours, ShardSession
 from dbnode.errors import ApiError
 from dbnode.schema import Schema
 from dbnode.wire import Row
@@ -17,9 +17,12 @@ from lbnode.ring import Ring
 
 
 class Route:
-    """The way to one shard: its session for changes, its ring and its batches (by consistency) for reads."""
+    """The way to one shard: its session for changes, its ring and its batches (by consistency) for reads.
 
-    __slots__ = ("batches", "group_id", "high", "low", "name_json", "ring", "servers", "session", "shard")
+    Linearizable reads go through `tours` instead, where the shard shares them with others.
+    """
+
+    __slots__ = ("batches", "group_id", "high", "low", "name_json", "ring", "servers", "session", "shard", "tours")
 
     def __init__(
         self, layout: ShardLayout, ring: Ring, session: ShardSession, batches: Mapping[int, ReadBatches]
@@ -33,6 +36,7 @@ class Route:
         self.ring = ring
         self.session = session
         self.batches = batches
+        self.tours: ReadTours | None = None
 
 
 class Routes:

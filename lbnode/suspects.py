@@ -20,6 +20,9 @@ from dbnode.wire import Reply, Request
 SUSPICION_SECONDS = 1.0
 
 
+_NOBODY: frozenset[str] = frozenset()
+
+
 class Suspects:
     """Passes requests on and remembers who did not answer them. Fulfils dbnode.client's Asker."""
 
@@ -36,9 +39,15 @@ class Suspects:
         """Return the servers in the same order, suspects behind all others."""
         if not self._until_seconds:
             return servers
+        return tuple(sorted(servers, key=self.names().__contains__))
+
+    def names(self) -> frozenset[str]:
+        """Return who is suspected now."""
+        if not self._until_seconds:
+            return _NOBODY
         now_seconds = self._clock.seconds()
         self._until_seconds = {name: until for name, until in self._until_seconds.items() if until > now_seconds}
-        return tuple(sorted(servers, key=self._until_seconds.__contains__))
+        return frozenset(self._until_seconds)
 
     def suspect(self, server: str) -> None:
         """Ask a server last for a while."""

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dbnode.client.departures import RETURN_SECONDS
 from dbnode.client.reads import Attempts, ReadChannel
-from dbnode.wire import Rows
 
 #: With so many reads waiting another batch is sent beside the one on its way, to another replica; ...
 BATCHED_MAX = 64
@@ -75,21 +73,23 @@ class ReadBatches:
         self._flush_is_due = False
         self._stopped = False
 
-    def read(
+    def attempts(
         self, low: int, high: int, *, timeout_seconds: float, limit: int = 0, bytes_max: int = 1 << 20, as_lines: bool
-    ) -> Deferred[Rows]:
-        """Return the first page of rows low..high as ReadChannel.read does; what it waits here counts as well."""
+    ) -> Attempts:
+        """Return a read of the first page of rows low..high (see ReadChannel.read), which asks nobody yet."""
         wanted = (self._group_id, low, high, limit, bytes_max, self._consistency, as_lines)
-        attempts = Attempts(self._channel, wanted, self._clock.seconds() + timeout_seconds, self._later)
+        return Attempts(self._channel, wanted, self._clock.seconds() + timeout_seconds, self._later)
+
+    def take(self, attempts: Attempts) -> None:
+        """Let a read travel with the next batch. Its time has begun already."""
         if self._stopped:
             attempts.begin(self._servers(self._group_id))
-            return attempts.rows
+            return
         self._queue.append(attempts)
         if len(self._queue) >= self._enough():
             self._flush_after(0)
         elif self._flush_call is None:
             self._flush_after(HELD_SECONDS)
-        return attempts.rows
 
     def stop(self) -> None:
         """Let nothing wait here any longer (the group is gone or the process ends)."""

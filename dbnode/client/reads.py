@@ -21,6 +21,7 @@ from dbnode.client.outcome import Unanswered, Unavailable
 from dbnode.client.proposals import PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN
 from dbnode.client.requests import SWEEP_SECONDS, Asker
 from dbnode.wire import LINEARIZABLE, UNAVAILABLE, Read, Refused, Reply, Request, Rows
+from raftlog.testimony import NOWHERE
 
 #: How long one replica may take before it is given up, ...
 ATTEMPT_SECONDS = 2.0
@@ -136,10 +137,11 @@ class ReadChannel:
         # The server gives up first, so that its reason arrives in time to be told.
         timeout_ms = int(timeout_seconds * 900)
         group_id, low, high, limit, bytes_max, consistency, as_lines = attempts.wanted
+        position = attempts.position
         server = attempts.next_server()
 
         def build(request_id: int) -> Request:
-            return Read(request_id, group_id, low, high, limit, bytes_max, consistency, timeout_ms, as_lines)
+            return Read(request_id, group_id, low, high, limit, bytes_max, consistency, timeout_ms, as_lines, position)
 
         reply = self._requests.ask(server, build, timeout_seconds)
         ended = reply.addCallbacks(attempts.answered, attempts.unanswered, callbackArgs=(server,))
@@ -202,6 +204,7 @@ class Attempts:
         "_tried",
         "deadline_seconds",
         "last_refusal",
+        "position",
         "rows",
         "server",
         "servers",
@@ -223,10 +226,17 @@ class Attempts:
         self.server = ""
         self.servers: Sequence[str] = ()
         self.wanted = wanted
+        #: What a replica must have applied to answer, if that is known (see dbnode.client.tours).
+        self.position = NOWHERE
         self.deadline_seconds = deadline_seconds
         self.last_refusal = ""
         self.rows: Deferred[Rows] = Deferred()
         self._held_up: Callable[[], None] | None = None
+
+    @property
+    def group_id(self) -> int:
+        """The group that is read."""
+        return self.wanted[0]
 
     def begin(self, servers: Sequence[str], held_up: Callable[[], None] | None = None) -> None:
         """Make the first attempt; `held_up` is called once it was answered, or somebody else has to be asked."""
@@ -259,7 +269,7 @@ class Attempts:
         """Begin another round, among those who have the group by now."""
         if self._later is not None and not self.rows.called:
             self._tried = 0
-            self.servers = self._later(self.wanted[0])
+            self.servers = self._later(self.group_id)
         self.next()
 
     def answered(self, reply: Reply, server: str) -> None:

@@ -45,14 +45,18 @@ class _InFlight:
 
 
 class Requests:
-    """The requests of this process that wait for a reply; at most `in_flight_max`."""
+    """The requests of this process that wait for a reply; at most `in_flight_max`.
 
-    def __init__(self, clock: IReactorTime, links: Sender, *, in_flight_max: int = 100_000) -> None:
+    They are numbered from `first_id` on. Where replies come over other connections than the one that took the request,
+    this has to be a random number: what was asked by a process that ran here before may still be answered.
+    """
+
+    def __init__(self, clock: IReactorTime, links: Sender, *, in_flight_max: int = 100_000, first_id: int = 1) -> None:
         self._clock = clock
         self._links = links
         self._in_flight_max = in_flight_max
         self._in_flight: dict[int, _InFlight] = {}
-        self._last_id = 0
+        self._last_id = first_id - 1
         self._sweep_call: IDelayedCall | None = None
 
     def __len__(self) -> int:

@@ -45,7 +45,10 @@ class ReadBatchTests(SynchronousTestCase):
 
     def read(self, *ids: int, timeout_seconds: float = 10) -> list[Deferred[Rows]]:
         """Read single rows."""
-        return [self.batches.read(id_, id_, timeout_seconds=timeout_seconds, as_lines=False) for id_ in ids]
+        reads = [self.batches.attempts(id_, id_, timeout_seconds=timeout_seconds, as_lines=False) for id_ in ids]
+        for read in reads:
+            self.batches.take(read)
+        return [read.rows for read in reads]
 
     def asked(self) -> list[list[int]]:
         """Return which ids each server was asked for."""
@@ -84,10 +87,12 @@ class ReadBatchTests(SynchronousTestCase):
 
     def test_what_is_asked(self) -> None:
         """All that a read wants goes along, and what it may still take."""
-        read = self.of(STALE).read(1, 9, timeout_seconds=1, limit=4, bytes_max=1000, as_lines=True)
+        batches = self.of(STALE)
+        read = batches.attempts(1, 9, timeout_seconds=1, limit=4, bytes_max=1000, as_lines=True)
+        batches.take(read)
         self.rig.settle()
 
-        self.successResultOf(read)
+        self.successResultOf(read.rows)
         self.assertEqual(self.servers[0].requests, [Read(1, GROUP, 1, 9, 4, 1000, STALE, 900, True)])
 
     def test_what_comes_meanwhile_waits(self) -> None:

@@ -22,19 +22,23 @@ from dbnode.sessions import Rejected
 from dbnode.wire import (
     STALE,
     UNAVAILABLE,
+    Answer,
     Applied,
     Endpoint,
     Leader,
     Propose,
     Read,
+    ReadPositions,
     Refused,
     Reply,
     Request,
     Rows,
+    Tour,
     WhoLeads,
 )
 from lbnode.layout import Layout, ServerAddress, ShardLayout
 from lbnode.router import Router, RouterOptions
+from raftlog.testimony import NOWHERE, Position
 
 STUDENTS = Schema(("Stud_id", "Stud_name", "Stud_marks"), ("Number", "String", "String"))
 
@@ -50,6 +54,8 @@ class MemoryShards:
         #: Groups without a leader: they refuse everything but stale reads. Groups whose replies to changes are lost.
         self.leaderless: set[int] = set()
         self.forgetful: set[int] = set()
+        #: Who leads all groups, as far as tours are concerned.
+        self.leader = "Server0"
         #: Whom each request was for, in order.
         self.asked: list[tuple[str, Request]] = []
         self._schema = STUDENTS
@@ -68,10 +74,10 @@ class MemoryShards:
         if server in self.gone:
             return fail(Unanswered(UNAVAILABLE, f"{server} is not connected", sent=False))
         reply: Deferred[Reply] = Deferred()
-        if server in self.silent:
+        if server in self.silent or (isinstance(request, Tour) and self.silent.intersection(request.route)):
             self._time_out(reply, timeout_seconds)
             return reply
-        answer = self._answer(request)
+        answer = self._found(server, request) if isinstance(request, Tour) else self._answer(request)
         if isinstance(request, Propose) and request.group_id in self.forgetful:
             self._time_out(reply, timeout_seconds)
         else:
@@ -81,6 +87,15 @@ class MemoryShards:
     def _time_out(self, reply: Deferred[Reply], timeout_seconds: float) -> None:
         error = Unanswered(UNAVAILABLE, "no reply in time", sent=True)
         self.clock.callLater(timeout_seconds, reply.errback, error)
+
+    def _found(self, entry: str, tour: Tour) -> Reply:
+        visited = {entry, *tour.route} - self.gone
+        answers = []
+        for question in tour.questions:
+            known = self.leader in visited and question.group_id not in self.leaderless
+            applied_index = self._group(question.group_id)[0].position.applied_index
+            answers.append(Answer(question.group_id, Position(1 + applied_index, 1) if known else NOWHERE, self.leader))
+        return ReadPositions(tour.request_id, tuple(answers))
 
     def _answer(self, request: Request) -> Reply:
         if isinstance(request, WhoLeads):

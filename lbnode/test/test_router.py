@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from itertools import chain
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -14,10 +15,11 @@ from dbnode.client import NotApplied, OutcomeUnknown, SessionOptions
 from dbnode.client.batches import BATCHED_MAX
 from dbnode.client.departures import FEW_CHANGES, HELD_SECONDS, RETURN_SECONDS
 from dbnode.errors import ApiError
-from dbnode.wire import LINEARIZABLE, STALE, Delete, NotFound, Propose, Read, Rows, Stored, Write
+from dbnode.wire import LINEARIZABLE, STALE, Delete, NotFound, Propose, Read, Rows, Stored, Tour, Write
 from lbnode.layout import Layout, ShardLayout
 from lbnode.router import SMALL_READ_ROWS, Router, RouterOptions
 from lbnode.test.shards import STUDENTS, MemoryDirectory, MemoryShards, layout, router_over
+from raftlog.testimony import NOWHERE
 
 SERVERS = {"Server0", "Server1", "Server2"}
 
@@ -189,6 +191,110 @@ class Reads(RouterCase):
 
         self.failureResultOf(page, CancelledError)
         self.assertEqual((self.router.reads_waiting, len(self.shards.asked)), (0, asked))
+
+
+class Tours(RouterCase):
+    """Six shards on three servers: more is to be gained by a tour than it costs."""
+
+    def setUp(self) -> None:
+        """Tell the router the layout, and let it find out who leads."""
+        super().setUp()
+        self.layout = layout(*[10] * 6)
+        self.router.configure(self.layout)
+        self.check_answered(*[self.read(key) for key in range(0, 60, 10)])
+        self.shards.asked.clear()
+
+    def tours(self) -> list[Tour]:
+        """Return the tours that left."""
+        return [request for _, request in self.shards.asked if isinstance(request, Tour)]
+
+    def positions(self) -> set[bool]:
+        """Return whether reads that were sent had a position."""
+        return {request.position != NOWHERE for _, request in self.shards.asked if isinstance(request, Read)}
+
+    def test_reads_of_all_shards_share_a_tour(self) -> None:
+        """What comes in one turn for all shards takes one tour, and then asks one server."""
+        self.check_answered(*[self.read(key) for key in range(60)])
+
+        [tour] = self.tours()
+        self.assertEqual(len(tour.questions), 6)
+        self.assertEqual(len(set(self.asked(Read))), 1)
+        self.assertEqual(self.positions(), {True})
+
+    def test_spread_over_all_replicas(self) -> None:
+        """One tour after the other, reads go to all servers, to none of them more than half."""
+        for number in range(100):
+            self.check_answered(*[self.read(key) for key in range(number % 10, 60, 10)])
+
+        counts = Counter(self.asked(Read))
+
+        self.assertEqual(counts.keys(), SERVERS)
+        self.assertEqual(counts.total(), 600)
+        self.assertLess(max(counts.values()), 300)
+
+    def test_stale_reads_take_none(self) -> None:
+        """What needs no confirmation waits for none."""
+        self.check_answered(self.read(7, STALE))
+
+        self.assertEqual(self.tours(), [])
+
+    def check_answered(self, *pages: Deferred[Rows]) -> None:
+        """Check that reads are answered soon."""
+        self.pass_time(0.02)
+        for page in pages:
+            self.successResultOf(page)
+
+    def test_lone_read_takes_none(self) -> None:
+        """One read finds out in fewer messages by itself."""
+        self.check_answered(self.read(7))
+
+        self.assertEqual(self.tours(), [])
+
+    def test_few_shards_take_none(self) -> None:
+        """Of two shards each confirms its reads by itself, also those that were on six before."""
+        waiting = [self.read(key) for key in range(7, 60, 10)]
+        self.router.configure(layout(10, 10))
+        self.pass_time(0.1)
+        for page in waiting[:2]:
+            self.successResultOf(page)
+        for page in waiting[2:]:
+            self.failureResultOf(page, ApiError)
+        self.shards.asked.clear()
+
+        self.check_answered(self.read(7))
+
+        self.assertEqual(self.tours(), [])
+
+    def test_same_layout_keeps_what_is_known(self) -> None:
+        """A layout that changes nothing for the shards' replicas leaves their tours as they are."""
+        waiting = [self.read(key) for key in range(0, 60, 10)]
+        self.router.configure(layout(*[10] * 6))
+        self.check_answered(*waiting)
+
+        self.assertEqual(len(self.tours()), 1)
+        self.assertEqual(self.positions(), {True})
+
+    def test_silent_server(self) -> None:
+        """A server that does not answer costs a read no more than a moment, whether it is on the way or asked."""
+        self.shards.silent = {"Server1"}
+        pages = []
+        for _ in range(20):
+            pages.append([self.read(key) for key in range(0, 60, 10)])
+            self.pass_time(0.1)
+        self.pass_time(0.5)
+
+        for page in chain.from_iterable(pages):
+            self.successResultOf(page)
+
+    def test_no_service_no_tours(self) -> None:
+        """Once the router stops nothing waits for a tour."""
+        pages = [self.read(key) for key in range(0, 60, 10)]
+        self.router.stopService()
+        self.pass_time(1)
+
+        for page in pages:
+            self.failureResultOf(page, ApiError)
+        self.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
 
 
 class Bounds(RouterCase):
