@@ -32,6 +32,10 @@ HAPPENS = (
     "log: written in turn",
     "membership: joint",
     "network: cut one way",
+    "read: at a position",
+    "read: told what is committed",
+    "read: waited for a position",
+    "read: waited for an entry to come",
     "refused: unknown_session",
     "replica: destroyed",
     "role: learner",
@@ -41,6 +45,8 @@ HAPPENS = (
     "server: lost its disk",
     "server: lost power",
     "server: paused",
+    "tour: found a position",
+    "tour: found none",
 )
 
 _TRACE = """

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from dbnode import sessions
+from dbnode.client import tours
 from dbnode.testing.clients import Client, History, Target
 from dbnode.testing.machine import ShardMachine
 from dbnode.testing.requests import SimulatedRequests
+from dbnode.testing.shared_reads import SharedReads
 from raftlog import group
 from raftlog.testing.linearizability import Verdict, check
 from raftlog.testing.simulation.cluster import Outcome, Simulation
@@ -22,6 +24,8 @@ SESSION_IDLE_ENTRIES = 40
 SESSIONS_MAX = 5
 #: Groups fall asleep whenever clients pause to think (see raftlog.sleep).
 QUIET_TICKS = 3
+#: A tour leaves for one group as well (see dbnode.client.tours).
+SAVING_MIN = 0
 #: Steps of the checker per key: more than any history of this length took yet.
 STEPS_MAX = 3_000_000
 
@@ -43,10 +47,17 @@ class ShardApplication:
         self._simulation = simulation
         requests = SimulatedRequests(simulation)
         world = simulation.world
-        target = Target(world.clock, requests, GROUP, tuple(simulation.servers), world.happened, self._history)
+        names = tuple(simulation.servers)
+        shared = SharedReads(world.clock, requests, simulation.new_rng(), GROUP, names, self._without_replica)
+        target = Target(world.clock, requests, GROUP, names, world.happened, self._history, shared=shared)
         self._clients = [Client(f"client{n}", target, simulation.new_rng()) for n in range(CLIENTS)]
         for client in self._clients:
             client.start()
+
+    def _without_replica(self) -> frozenset[str]:
+        """Return the servers that no tour needs to visit."""
+        assert self._simulation is not None
+        return frozenset(name for name, server in self._simulation.servers.items() if not server.replica_id)
 
     def finish(self) -> None:
         """See Application."""
@@ -76,11 +87,12 @@ class ShardApplication:
 
 @contextmanager
 def in_short() -> Iterator[None]:
-    """Let happen within seconds what else takes a million entries, or minutes."""
+    """Let happen within seconds and in one group what else takes a million entries, or minutes, or many groups."""
     with (
         patch.object(sessions, "SESSION_IDLE_ENTRIES", SESSION_IDLE_ENTRIES),
         patch.object(sessions, "SESSIONS_MAX", SESSIONS_MAX),
         patch.object(group, "QUIET_TICKS", QUIET_TICKS),
+        patch.object(tours, "SAVING_MIN", SAVING_MIN),
     ):
         yield
 

@@ -1,7 +1,7 @@
 """Clients of a shard under test: they write, read, and remember what they were told, for the checker.
 
-Each is a real ShardSession and ReadChannel. Values are unique, so a change that happened twice, or was lost, or came
-back is seen by whoever reads.
+Each is a real ShardSession and ReadChannel, and some of its reads may go with those of others. Values are unique, so a
+change that happened twice, or was lost, or came back is seen by whoever reads.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dbnode.client.outcome import NotApplied, OutcomeUnknown, RequestFailed
 from dbnode.client.reads import ReadChannel
 from dbnode.client.requests import Asker
 from dbnode.client.session import SessionOptions, ShardSession
+from dbnode.testing.shared_reads import SharedReads
 from dbnode.wire import ON_CONFLICT_REPLACE, Delete, Duplicate, NotFound, Result, Rows, Update, Write
 from dbnode.wire import Operation as Change
 from raftlog.testing.linearizability import ABSENT, Kind, Operation
@@ -34,6 +35,8 @@ TIMEOUT_SECONDS = 3.0
 TOGETHER_MAX = 4
 #: How often a client looks at once whether what it was told is there.
 LOOK_SHARE = 0.2
+#: How many of its reads go with those of others.
+SHARED_SHARE = 0.5
 
 _CHANGES = (Kind.INSERT, Kind.WRITE, Kind.UPDATE, Kind.UPDATE, Kind.DELETE)
 
@@ -62,6 +65,8 @@ class Target:
     timeout_seconds: float = 3.0
     #: Mean seconds between the end of one thing and the next.
     think_seconds: float = 0.08
+    #: Where clients have their reads confirmed together, if they do.
+    shared: SharedReads | None = None
 
 
 class Client:
@@ -165,11 +170,13 @@ class Client:
     def _read(self, low: int, high: int) -> None:
         self._waiting += 1
         target = self._target
-        servers = self._rng.sample(target.servers, len(target.servers))
         invoked = self._clock.seconds()
-        rows: Deferred[Rows] = self._reads.read(
-            target.group_id, servers, low, high, timeout_seconds=target.timeout_seconds
-        )
+        rows: Deferred[Rows]
+        if target.shared is not None and self._rng.random() < SHARED_SHARE:
+            rows = target.shared.read(low, high, target.timeout_seconds)
+        else:
+            servers = self._rng.sample(target.servers, len(target.servers))
+            rows = self._reads.read(target.group_id, servers, low, high, timeout_seconds=target.timeout_seconds)
         _ = rows.addCallbacks(self._have_read, self._not_read, (low, high, invoked))
 
     def _have_read(self, rows: Rows, low: int, high: int, invoked: float) -> None:

@@ -1,4 +1,4 @@
-"""Mutants of the state machine and the client, and the hunt for all mutants: how many seeds each one takes.
+"""Mutants of the state machine, the client and the tours, and the hunt for all mutants: how many seeds each one takes.
 
 `python -m dbnode.testing.mutation > raftlog/testing/mutants/table.txt` writes the table anew.
 """
@@ -6,20 +6,26 @@
 from __future__ import annotations
 
 import unittest
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing import cpu_count
 from typing import Any, NamedTuple
 
-from dbnode import memory, snapshot
+from msgspec.structs import replace
+
+from dbnode import memory, snapshot, tours
 from dbnode.changes import Changes
 from dbnode.client import proposals
 from dbnode.client.outcome import NotApplied
+from dbnode.client.reads import Attempts
+from dbnode.client.tours import ReadTours
 from dbnode.memory import MemoryStore
 from dbnode.sessions import SessionLayer
 from dbnode.testing import fuzz
 from dbnode.testing.workers import new_pool
 from dbnode.wire import Batch
+from raftlog import testimony
+from raftlog.testimony import Position, Testimony, read_position
 from raftlog.testing.mutants import MUTANTS as OF_RAFT
 from raftlog.testing.mutants import Mutant
 
@@ -52,6 +58,19 @@ def _commit_position_apart(self: MemoryStore, changes: Changes) -> None:
     self._pending.clear()
 
 
+def _read_position_in_any_term(testimonies: Sequence[Testimony]) -> Position:
+    term = max((one.term for one in testimonies if one.committed), default=0)
+    return read_position([replace(one, term=term) for one in testimonies])
+
+
+def _join_tour_that_has_left(self: ReadTours, attempts: Attempts) -> None:
+    for away in self._away:
+        away.reads[attempts.group_id].append(attempts)
+        return
+    _real_take(self, attempts)
+
+
+_real_take = ReadTours.take
 _real_find = SessionLayer.find
 _real_commit = MemoryStore.commit
 
@@ -79,6 +98,18 @@ MUTANTS = (
         "call an unknown outcome not applied",
         "RAFT_RULES 41: an unknown outcome is a third answer",
         [(proposals, "OutcomeUnknown", NotApplied)],
+    ),
+    Mutant(
+        "count testimonies of other terms",
+        "thesis §6.4: the quorum is one of the leader's term",
+        [(module, "read_position", _read_position_in_any_term) for module in (testimony, tours)],
+        "raftlog.test.test_testimony.ReadPositionTests.test_other_terms",
+    ),
+    Mutant(
+        "join a tour that has left",
+        "RAFT_RULES 26: what a tour finds proves nothing for a read that began later",
+        [(ReadTours, "take", _join_tour_that_has_left)],
+        "dbnode.test.test_client_tours.ReadToursTests.test_what_comes_meanwhile_waits",
     ),
 )
 

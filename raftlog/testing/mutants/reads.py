@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from msgspec.structs import replace
+from twisted.internet.defer import Deferred, succeed
 
-from raftlog import leader, relays
+from raftlog import leader, rawnode, relays, testimony
 from raftlog.core import Raft
+from raftlog.group import Group
 from raftlog.messages import Message, MessageType
+from raftlog.quorum import VoteResult, joint_vote
 from raftlog.readonly import ReadOnly
 from raftlog.reads import ReadRounds
+from raftlog.state import Role
+from raftlog.testimony import Position, Testimony
 from raftlog.testing.mutants.mutant import Mutant
 
 
@@ -63,6 +69,37 @@ def _do_not_wait_until_applied(self: ReadRounds, context: bytes, index: int) -> 
     _real_confirmed(self, context, 0)
 
 
+def _confirmed_anyway(incoming: Collection[int], outgoing: Collection[int], votes: Mapping[int, bool]) -> VoteResult:
+    return VoteResult.WON
+
+
+def _confirmed_by_incoming(
+    incoming: Collection[int], outgoing: Collection[int], votes: Mapping[int, bool]
+) -> VoteResult:
+    return joint_vote(incoming, (), votes)
+
+
+def _testify_before_own_commit(raft: Raft) -> Testimony:
+    voters = tuple(raft.tracker.membership.incoming) if raft.role is Role.LEADER else ()
+    return Testimony(raft.id, raft.term, raft.log.committed if voters else 0, voters)
+
+
+def _learn_whatever_is_there(raft: Raft, position: Position) -> None:
+    if raft.role is not Role.LEADER:
+        raft.log.commit_to(min(position.index, raft.log.last_index()))
+
+
+def _learn_in_any_role(raft: Raft, position: Position) -> None:
+    _real_learn_committed(raft, position)
+    if raft.role is not Role.LEADER:
+        raft.log.maybe_commit(position.index, position.term)
+
+
+def _read_at_whatever_is_applied(group: Group, position: Position, deadline_seconds: float) -> Deferred[None]:
+    return succeed(None)
+
+
+_real_learn_committed = Raft.learn_committed
 _real_add = ReadOnly.add
 _real_pass_on = relays.pass_on
 _real_start = ReadRounds.start
@@ -126,5 +163,40 @@ MUTANTS = (
         "read before it is applied",
         "thesis §6.4: wait until the read index is applied",
         [(ReadRounds, "confirmed", _do_not_wait_until_applied)],
+    ),
+    Mutant(
+        "take a position without a quorum",
+        "thesis §6.4: a quorum confirms that somebody leads",
+        [(testimony, "joint_vote", _confirmed_anyway)],
+        "raftlog.test.test_testimony.ReadPositionTests.test_leader_alone_of_three",
+    ),
+    Mutant(
+        "take a position with half a joint quorum",
+        "Raft §6: joint consensus needs both majorities",
+        [(testimony, "joint_vote", _confirmed_by_incoming)],
+        "raftlog.test.test_testimony.ReadPositionTests.test_joint",
+    ),
+    Mutant(
+        "testify before a commit of the own term",
+        "RAFT_RULES 25: a read index is of the leader's own term",
+        [(rawnode, "testify", _testify_before_own_commit)],
+        "raftlog.test.test_testimony.TestifyTests.test_nothing_committed_in_its_term",
+    ),
+    Mutant(
+        "learn that another entry is committed",
+        "Raft §5.3: logs agree up to where they have the same index and term, no further",
+        [(Raft, "learn_committed", _learn_whatever_is_there)],
+        "raftlog.test.test_testimony.LearnCommittedTests.test_entry_of_another_term",
+    ),
+    Mutant(
+        "let a candidate learn what is committed",
+        "RAFT_RULES 30: an election ends under the configuration that it began with",
+        [(Raft, "learn_committed", _learn_in_any_role)],
+        "raftlog.test.test_testimony.LearnCommittedTests.test_candidate",
+    ),
+    Mutant(
+        "read before a position is applied",
+        "thesis §6.4: wait until the read index is applied",
+        [(Group, "read_at", _read_at_whatever_is_applied)],
     ),
 )

@@ -74,6 +74,12 @@ class SimulatedServer:
         return self.node is not None
 
     @property
+    def clock(self) -> ProcessClock:
+        """The time of the process that runs here; what is scheduled ends with it."""
+        assert self._process is not None
+        return self._process
+
+    @property
     def leads(self) -> bool:
         """Whether the replica here believes to lead."""
         return self.node is not None and any(group.is_leader for group in self.node.open_groups())
