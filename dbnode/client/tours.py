@@ -95,8 +95,8 @@ class ReadTours:
         self._suspects = suspects
         self._queue: list[Attempts] = []
         self._leave_call: IDelayedCall | None = None
-        #: The tours that are waited for, and how many reads the latest one took along.
-        self._away: set[_Away] = set()
+        #: Reads on their way, in the order in which they left, and how many the latest of them are.
+        self._away: dict[_Away, None] = {}
         self._latest_size = 0
         self._count = 0
         #: The server that leads each group, as far as known, and the ways that were found for that.
@@ -155,7 +155,7 @@ class ReadTours:
         self._latest_size = sum(map(len, reads.values()))
         away = _Away(reads, self._latest_size, self._clock.seconds())
         away.late_call = self._clock.callLater(self._patience_seconds(), self._late, away)
-        self._away.add(away)
+        self._away[away] = None
         way = self._way(frozenset(reads), suspects)
         if tour_pays(len(way), (len(self.replicas[group_id]) for group_id in reads)):
             self._send(away, way)
@@ -230,7 +230,7 @@ class ReadTours:
     # ---- coming back --------------------------------------------------------------------------------------------
 
     def _ended(self, away: _Away) -> None:
-        self._away.discard(away)
+        self._away.pop(away, None)
         if away.late_call is not None and away.late_call.active():
             away.late_call.cancel()
 

@@ -11,7 +11,7 @@ from dbnode.testing.mutation import SEEDS_MAX, hunt_all, line
 
 
 class Mutants(SynchronousTestCase):
-    # Some forty mutants, the last of them with hundreds of seeds.
+    # Some fifty mutants, the last of them with hundreds of seeds.
     timeout = 3600
 
     def test_all_caught(self) -> None:
