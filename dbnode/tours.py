@@ -51,7 +51,9 @@ class Tours:
 
     def take(self, path: ReplyPath, tour: Tour) -> None:
         """Add what this server knows; then send the tour on."""
-        tour = replace(tour, questions=tuple(map(self._asked, tour.questions)))
+        if tour.sender:
+            self._node.heard_of(tour.sender)
+        tour = replace(tour, questions=tuple(map(self._asked, tour.questions)), sender=self._name)
         if tour.entry:
             self._send_on(tour)
         else:
@@ -69,6 +71,7 @@ class Tours:
     def _send_on(self, tour: Tour) -> None:
         for place, server in enumerate(tour.route, start=1):
             if self._links.send(server, Lane.DATA, replace(tour, route=tour.route[place:])):
+                self._node.sent_to(server)
                 return
         self._links.send(tour.entry, Lane.DATA, _found(tour))
 
@@ -84,6 +87,8 @@ class Tours:
             return replace(rest, request_id=request_id, entry=self._name)
 
         asked = self._requests.ask(following, build, RETURN_SECONDS_MAX)
+        if not asked.called:
+            self._node.sent_to(following)
         ended = asked.addCallbacks(partial(_returned, path, tour.request_id), partial(self._not_begun, path, rest))
         in_background(ended, "a tour")
 

@@ -147,13 +147,15 @@ class Tour(msgspec.Struct, frozen=True, array_like=True, tag=16):
     """Go on to the servers of `route`, one after the other, and have their replicas testify (raftlog.testimony).
 
     A server that cannot be sent to is passed over. Answered by ReadPositions or Refused. The server that is asked first
-    puts its name into `entry` and its own number into `request_id`; whoever is last sends the answer there.
+    puts its name into `entry` and its own number into `request_id`; whoever is last sends the answer there. `sender` is
+    the server that it comes from, "" if from the asker.
     """
 
     request_id: int
     route: tuple[str, ...]
     questions: tuple[Question, ...]
     entry: str = ""
+    sender: str = ""
 
 
 class Propose(msgspec.Struct, frozen=True, array_like=True, tag=10):

@@ -258,7 +258,7 @@ class Router(Service):
             if tours is None:
                 batches = {group_id: self._by_group[group_id].batches[LINEARIZABLE] for group_id in replicas}
                 tours = ReadTours(
-                    self._clock, self._suspects, replicas, batches, self._next_readers, self._suspects.names
+                    self._clock, self._suspects, self._rng, replicas, batches, self._next_readers, self._suspects.names
                 )
             self._tours.append(tours)
             for group_id in replicas:

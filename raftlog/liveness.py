@@ -1,6 +1,6 @@
 """Which of the servers that share a group with this one are alive, by one heartbeat for all groups.
 
-Whatever the groups send each other says the same, so that who is sent something else is greeted less often: among ten
+Whatever else a server sends another says the same, so that who is sent something is greeted less often: among ten
 servers it is ninety frames in the time of a heartbeat otherwise. Not so rarely, though, that anybody would be taken for
 silent if the rest got lost, or waited behind appends; and only a greeting says which process of a server is alive.
 """

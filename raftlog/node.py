@@ -413,6 +413,14 @@ class Node(Service):
             else:
                 self._snapshots.acknowledged(item)
 
+    def heard_of(self, server: str) -> None:
+        """Take whatever another server sent itself for a sign of its life, as a message of its replicas is."""
+        self._sleep.heard_of(server)
+
+    def sent_to(self, server: str) -> None:
+        """Take note that another server, which will take it for such a sign, was sent something."""
+        self._sleep.sent(server)
+
     def _step(self, group: Group, message: Message) -> None:
         self._sleep.heard_of(group.peers.get(_sender(message), ""))
         try:

@@ -16,6 +16,7 @@ it stays but for one now and then.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -82,6 +83,7 @@ class ReadTours:
         self,
         clock: IReactorTime,
         requests: Asker,
+        rng: random.Random,
         replicas: Mapping[int, frozenset[str]],
         batches: Mapping[int, ReadBatches],
         servers: Callable[[int], Sequence[str]],
@@ -89,6 +91,7 @@ class ReadTours:
     ) -> None:
         self._clock = clock
         self._requests = requests
+        self._rng = rng
         self.replicas = replicas
         self._batches = batches
         self._servers = servers
@@ -166,8 +169,8 @@ class ReadTours:
         self._count += 1
         if self._count % _WAYS_TOURS == 0:
             self._ways.clear()
-        start = self._count % len(way)
-        entry, *route = way[start:] + way[:start]
+        # In another order each time, so that all servers hear of each other: that spares greetings (raftlog.liveness).
+        entry, *route = self._rng.sample(way, len(way))
         questions = tuple(map(Question, away.reads))
 
         def build(request_id: int) -> Request:

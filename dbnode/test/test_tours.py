@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -137,6 +138,20 @@ class ToursTests(SynchronousTestCase):
 
         assert isinstance(reply, Refused)
         self.assertEqual(reply.code, UNAVAILABLE)
+
+    def test_sign_of_life(self) -> None:
+        """A tour tells who sends it on that its process lives, and spares those two a greeting."""
+        told: list[tuple[str, str, str]] = []
+        for name, server in self.rig.servers.items():
+            node = server.database.node
+            self.patch(node, "heard_of", partial(lambda name, other: told.append((name, "heard of", other)), name))
+            self.patch(node, "sent_to", partial(lambda name, other: told.append((name, "sent to", other)), name))
+
+        self.answers("Server0", "Server1", "Server2")
+
+        expected = [("Server0", "sent to", "Server1"), ("Server1", "heard of", "Server0")]
+        expected += [("Server1", "sent to", "Server2"), ("Server2", "heard of", "Server1")]
+        self.assertEqual(told, expected)
 
     def test_another_term(self) -> None:
         """After a change of office tours find the new leader, and its position in the new term."""

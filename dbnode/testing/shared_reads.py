@@ -34,6 +34,7 @@ class SharedReads:
         self._tours = ReadTours(
             clock,
             requests,
+            rng,
             {group_id: frozenset(servers)},
             {group_id: self._batches},
             self._in_any_order,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.group import QUIET_TICKS
@@ -47,6 +49,32 @@ class SleepTests(SynchronousTestCase):
 
         self.assertEqual({type(item) for item in sent}, {Alive})
         self.assertEqual(len(sent), 6 * 20)
+
+    def test_other_messages_stand_for_greetings(self) -> None:
+        """Who is sent something that the groups know nothing of is greeted less often, the others as ever."""
+        node = self.three.network.nodes["A"]
+        self.three.network.sent.clear()
+
+        for _ in range(60):
+            node.sent_to("B")
+            self.three.run(Times().tick_seconds)
+
+        ways = Counter((from_, to) for from_, to, _, item in self.three.network.sent if isinstance(item, Alive))
+        self.assertLess(ways.pop(("A", "B")), 10)
+        self.assertEqual(set(ways.values()), {20})
+
+    def test_heard_of_by_other_messages(self) -> None:
+        """Whoever is heard of by something that the groups know nothing of is not taken for silent."""
+        self.three.network.cut.add(self.leader)
+
+        for _ in range(60):
+            for name in set("ABC") - {self.leader}:
+                self.three.network.nodes[name].heard_of(self.leader)
+            self.three.run(Times().tick_seconds)
+
+        asleep = self.asleep()
+        del asleep[self.leader]
+        self.assertEqual(set(asleep.values()), {True})
 
     def test_request_wakes_everybody(self) -> None:
         """A write, a read on a follower: as in a group that never slept, and then it sleeps again."""
