@@ -4,9 +4,9 @@ If each batch of reads asks its own replica, which asks its own group, a server 
 groups: with many replicas that is most of what a read costs. A tour asks for all groups at once and visits each server
 once. Then the reads go to as few servers as have all those groups, together with what a replica must have applied.
 
-What comes while a tour is on its way leaves with the next one. There are two at most, and the second leaves only with
-as many reads as the first: with fewer it would cost more than it brings. Where a tour would save too little, as for a
-read by itself, the replica that is asked finds out.
+What comes while others are on their way, until they are answered, leaves with the next tour. There are two at most, and
+the second leaves only with as many reads as the first: with fewer it would cost more than it brings. Where a tour would
+save too little, as for a read by itself, the replica that is asked finds out.
 
 A tour goes from hand to hand, so one server that does not answer holds up all that is in it. So nobody waits for a tour
 longer than tours usually take; after that its reads go the other way, each group by itself (dbnode.client.batches), and
@@ -47,7 +47,7 @@ PAUSE_SECONDS_MAX = 8.0
 _ANSWER_SECONDS = 1.0
 #: So many ways are remembered, for so many tours: then others are found, so that all servers have their share.
 _WAYS_MAX = 1000
-_WAYS_TOURS = 64
+_WAYS_TOURS = 8
 #: A tour has to save so many times its messages: it takes them one after the other.
 SAVING_MIN = 2
 
@@ -61,7 +61,7 @@ def tour_pays(servers: int, replicas: Iterable[int]) -> bool:
 
 
 class _Away:
-    """Reads on their way: those that wait for a tour by group, or how many are still to be answered without one."""
+    """Reads on their way: those that wait for a tour, by group, and how many of all are still to be answered."""
 
     __slots__ = ("late_call", "left", "left_seconds", "reads")
 
@@ -241,13 +241,15 @@ class ReadTours:
         if away not in self._away:
             # Too late: its reads have gone by themselves.
             return
-        self._ended(away)
         if isinstance(reply, ReadPositions) and [answer.group_id for answer in reply.answers] == list(away.reads):
             self._usual_seconds = max(self._clock.seconds() - away.left_seconds, DECAY * self._usual_seconds)
-            self._read(away.reads, reply.answers)
+            assert away.late_call is not None
+            away.late_call.reset(self._patience_seconds())
+            self._read(away, reply.answers)
         else:
+            self._ended(away)
             self._go_by_themselves(away.reads)
-        self._leave_if_due()
+            self._leave_if_due()
 
     def _not_returned(self, away: _Away, failure: Failure) -> None:
         failure.trap(Unanswered)
@@ -259,7 +261,7 @@ class ReadTours:
     def _late(self, away: _Away) -> None:
         self._ended(away)
         if not away.reads:
-            # It was no tour: others need not wait, nor take another way.
+            # The tour has come back, or there was none: others need not wait, nor take another way.
             self._leave_if_due()
             return
         now_seconds = self._clock.seconds()
@@ -276,8 +278,10 @@ class ReadTours:
             for attempts in waiting:
                 self._batches[group_id].take(attempts)
 
-    def _read(self, reads: dict[int, list[Attempts]], answers: Sequence[Answer]) -> None:
+    def _read(self, away: _Away, answers: Sequence[Answer]) -> None:
         """Send reads whose position was found to as few servers as have them all, not too many to each."""
+        reads, away.reads = away.reads, {}
+        answered = partial(self._answered, away)
         chosen: dict[str, int] = {}
         # Another group's ring chooses first each time, so that no server goes short because its groups are less read.
         start = self._count % len(answers)
@@ -285,7 +289,9 @@ class ReadTours:
             waiting = reads[answer.group_id]
             self._follow(answer.group_id, answer.leader)
             if answer.position == NOWHERE:
-                self._go_by_themselves({answer.group_id: waiting})
+                for attempts in waiting:
+                    self._batches[answer.group_id].take(attempts)
+                    answered()
                 continue
             for place in range(0, len(waiting), BATCHED_MAX):
                 together = waiting[place : place + BATCHED_MAX]
@@ -298,7 +304,7 @@ class ReadTours:
                 chosen[first] = chosen.get(first, 0) + len(together)
                 for attempts in together:
                     attempts.position = answer.position
-                    attempts.begin(servers)
+                    attempts.begin(servers, answered)
 
     def _follow(self, group_id: int, leader: str) -> None:
         if self._leaders.get(group_id, "") != leader:

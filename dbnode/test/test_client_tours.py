@@ -202,6 +202,29 @@ class ReadToursTests(SynchronousTestCase):
         self.check(first, 1, 2, 3)
         self.check(second, 4, 5)
 
+    def test_what_comes_before_the_answers_waits(self) -> None:
+        """The next tour waits for the reads of the one before, too, but not if they take long."""
+        self.learn()
+        self.ignore_reads()
+        first = self.read(1, 2, 3)
+        self.rig.settle()
+        second = self.read(4, 5)
+        self.rig.settle()
+        self.assertEqual((len(self.asked_tours()), len(self.asked_reads())), (1, 3))
+
+        self.answer_reads()
+        self.check(first, 1, 2, 3)
+        self.check(second, 4, 5)
+
+        self.ignore_reads()
+        self.read(6, 7)
+        self.rig.settle()
+        self.read(8)
+        self.rig.run(LATE_SECONDS_MIN - 0.01)
+        self.assertEqual(len(self.asked_tours()), 3)
+        self.rig.run(0.02)
+        self.assertEqual(len(self.asked_tours()), 4)
+
     def test_second_tour(self) -> None:
         """With as many reads as the first one took a second tour leaves beside it, but never a third."""
         self.learn()
