@@ -2,8 +2,8 @@
 
 The server that the asker chose is where the tour returns to, as the others may have no connection to the asker. Its
 number there is that of a request, of which no process that ran there before may have had the same (RAFT_RULES 26): the
-answer comes from another server and may be late. Whoever
-is last evaluates what was testified, so that the way back is short and the asker, who has most to do, does not have to.
+answer comes from another server and may be late. Whoever is last evaluates what was testified, so that the way back is
+short and the asker, who has most to do, does not have to.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The way from a checked request to the shards that carry it out, and back.
 
 Changes go through one session per shard, which finds the leader, coalesces what many clients send in one turn and
-applies each change once however often it is sent. Reads go, small ones in batches, to the replica that the shard's ring
-names and from there to the next one, until a deadline. What waits is bounded: beyond it a request is refused at once.
+applies each change once however often it is sent. Reads go to the replica that the shard's ring names and from there to
+the next one, until a deadline; small ones in batches, or with those of other shards, whose ring may choose for all.
+What waits is bounded: beyond it a request is refused at once.
 
 The router learns from the controller where everything is (`configure`) and finds out by itself who leads.
 """

@@ -19,7 +19,7 @@ from lbnode.ring import Ring
 class Route:
     """The way to one shard: its session for changes, its ring and its batches (by consistency) for reads.
 
-    Linearizable reads go through `tours` instead, where the shard shares them with others.
+    Small linearizable reads go through `tours` instead, where the shard shares them with others.
     """
 
     __slots__ = ("batches", "group_id", "high", "low", "name_json", "ring", "servers", "session", "shard", "tours")

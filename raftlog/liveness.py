@@ -1,6 +1,6 @@
 """Which of the servers that share a group with this one are alive, by one heartbeat for all groups.
 
-Whatever else a server sends another says the same, so that who is sent something is greeted less often: among ten
+Messages of the replicas, and tours for reads, say the same, so that who is sent one is greeted less often: among ten
 servers it is ninety frames in the time of a heartbeat otherwise. Not so rarely, though, that anybody would be taken for
 silent if the rest got lost, or waited behind appends; and only a greeting says which process of a server is alive.
 """

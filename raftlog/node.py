@@ -414,7 +414,7 @@ class Node(Service):
                 self._snapshots.acknowledged(item)
 
     def heard_of(self, server: str) -> None:
-        """Take whatever another server sent itself for a sign of its life, as a message of its replicas is."""
+        """Take what another server sent itself for a sign of its life, as a message of its replicas is."""
         self._sleep.heard_of(server)
 
     def sent_to(self, server: str) -> None:

@@ -2,7 +2,8 @@
 
 At most one round is in flight; a reader that arrives meanwhile waits for the next one, because an answer proves
 nothing for a read that began after its round did (RAFT_RULES 26, 28). A round that gets no answer (leader lost,
-message lost) is given up and its readers join a fresh one with a fresh context, until their deadline.
+message lost) is given up and its readers join a fresh one with a fresh context, until their deadline. Readers who know
+from elsewhere what must be applied (raftlog.testimony) take part in no round and only wait for that.
 """
 
 from __future__ import annotations

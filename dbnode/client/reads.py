@@ -1,9 +1,10 @@
 """Reading a shard from any of its replicas, and from another one when the first does not answer.
 
 Every attempt is a new request, so the server begins a read round of its own for it: an answer is never taken over from
-an earlier attempt (RAFT_RULES 26). An attempt that takes long is not given up, but another replica is asked as well and
-whoever answers first is heard ("The Tail at Scale", Dean and Barroso 2013); so few at once that when all are slow,
-nobody is asked much more often.
+an earlier attempt (RAFT_RULES 26). Where a read has the position that must be applied, all its attempts do: whatever
+found that out began after the read did (dbnode.client.tours). An attempt that takes long is not given up, but another
+replica is asked as well and whoever answers first is heard ("The Tail at Scale", Dean and Barroso 2013); so few at once
+that when all are slow, nobody is asked much more often.
 """
 
 from __future__ import annotations

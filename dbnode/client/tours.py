@@ -4,9 +4,10 @@ If each batch of reads asks its own replica, which asks its own group, a server 
 groups: with many replicas that is most of what a read costs. A tour asks for all groups at once and visits each server
 once. Then the reads go to as few servers as have all those groups, together with what a replica must have applied.
 
-What comes while others are on their way, until they are answered, leaves with the next tour. There are two at most, and
-the second leaves only with as many reads as the first: with fewer it would cost more than it brings. Where a tour would
-save too little, as for a read by itself, the replica that is asked finds out.
+What comes while a tour is on its way leaves with the next one, once the reads are answered as well, which is waited for
+only a moment: a shard may be slow, or without a leader. There are two at most, and the second leaves only with as many
+reads as the one before it: with fewer it would cost more than it brings. Where a tour would save too little, as for a
+read by itself, the replica that is asked finds out.
 
 A tour goes from hand to hand, so one server that does not answer holds up all that is in it. So nobody waits for a tour
 longer than tours usually take; after that its reads go the other way, each group by itself (dbnode.client.batches), and
@@ -24,7 +25,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from dbnode.background import in_background
-from dbnode.client.batches import BATCHED_MAX, ReadBatches
+from dbnode.client.batches import BATCHED_MAX, HELD_SECONDS, ReadBatches
 from dbnode.client.outcome import Unanswered
 from dbnode.client.reads import Attempts
 from dbnode.client.requests import Asker
@@ -65,11 +66,18 @@ class _Away:
 
     __slots__ = ("late_call", "left", "left_seconds", "reads")
 
-    def __init__(self, reads: dict[int, list[Attempts]], left: int, left_seconds: float) -> None:
+    def __init__(
+        self,
+        reads: dict[int, list[Attempts]],
+        left: int,
+        clock: IReactorTime,
+        patience_seconds: float,
+        late: Callable[[_Away], None],
+    ) -> None:
         self.reads = reads
         self.left = left
-        self.left_seconds = left_seconds
-        self.late_call: IDelayedCall | None = None
+        self.left_seconds = clock.seconds()
+        self.late_call: IDelayedCall = clock.callLater(patience_seconds, late, self)
 
 
 class ReadTours:
@@ -98,7 +106,7 @@ class ReadTours:
         self._suspects = suspects
         self._queue: list[Attempts] = []
         self._leave_call: IDelayedCall | None = None
-        #: Reads on their way, in the order in which they left, and how many the latest of them are.
+        #: Reads on their way, in the order in which they left, and how many the last that left were.
         self._away: dict[_Away, None] = {}
         self._latest_size = 0
         self._count = 0
@@ -156,8 +164,7 @@ class ReadTours:
         if not reads:
             return
         self._latest_size = sum(map(len, reads.values()))
-        away = _Away(reads, self._latest_size, self._clock.seconds())
-        away.late_call = self._clock.callLater(self._patience_seconds(), self._late, away)
+        away = _Away(reads, self._latest_size, self._clock, self._patience_seconds(), self._late)
         self._away[away] = None
         way = self._way(frozenset(reads), suspects)
         if tour_pays(len(way), (len(self.replicas[group_id]) for group_id in reads)):
@@ -181,13 +188,18 @@ class ReadTours:
         in_background(ended, "a tour for reads")
 
     def _ask_without_tour(self, away: _Away) -> None:
-        reads, away.reads = away.reads, {}
-        answered = partial(self._answered, away)
+        reads, answered = self._wait_for_answers(away)
         for group_id, waiting in reads.items():
             for start in range(0, len(waiting), BATCHED_MAX):
                 servers = self._servers(group_id)
                 for attempts in waiting[start : start + BATCHED_MAX]:
                     attempts.begin(servers, answered)
+
+    def _wait_for_answers(self, away: _Away) -> tuple[dict[int, list[Attempts]], Callable[[], None]]:
+        """Return reads that wait for no tour any more, and what has to be called once for each that was answered."""
+        reads, away.reads = away.reads, {}
+        away.late_call.reset(HELD_SECONDS)
+        return reads, partial(self._answered, away)
 
     def _answered(self, away: _Away) -> None:
         away.left -= 1
@@ -222,7 +234,7 @@ class ReadTours:
             if not lacking:
                 return tuple(sorted(way))
             candidates = sorted(frozenset().union(*lacking.values()) - way - suspects)
-            start = self._count % len(candidates)
+            start = self._rng.randrange(len(candidates))
             way.add(
                 max(
                     candidates[start:] + candidates[:start],
@@ -234,7 +246,7 @@ class ReadTours:
 
     def _ended(self, away: _Away) -> None:
         self._away.pop(away, None)
-        if away.late_call is not None and away.late_call.active():
+        if away.late_call.active():
             away.late_call.cancel()
 
     def _returned(self, away: _Away, reply: Reply) -> None:
@@ -243,8 +255,6 @@ class ReadTours:
             return
         if isinstance(reply, ReadPositions) and [answer.group_id for answer in reply.answers] == list(away.reads):
             self._usual_seconds = max(self._clock.seconds() - away.left_seconds, DECAY * self._usual_seconds)
-            assert away.late_call is not None
-            away.late_call.reset(self._patience_seconds())
             self._read(away, reply.answers)
         else:
             self._ended(away)
@@ -280,8 +290,7 @@ class ReadTours:
 
     def _read(self, away: _Away, answers: Sequence[Answer]) -> None:
         """Send reads whose position was found to as few servers as have them all, not too many to each."""
-        reads, away.reads = away.reads, {}
-        answered = partial(self._answered, away)
+        reads, answered = self._wait_for_answers(away)
         chosen: dict[str, int] = {}
         # Another group's ring chooses first each time, so that no server goes short because its groups are less read.
         start = self._count % len(answers)
