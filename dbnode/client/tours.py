@@ -18,6 +18,7 @@ it stays but for one now and then.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -109,6 +110,8 @@ class ReadTours:
         #: Reads on their way, in the order in which they left, and how many the last that left were.
         self._away: dict[_Away, None] = {}
         self._latest_size = 0
+        #: How many reads each server owes an answer for.
+        self._owing: Counter[str] = Counter()
         self._count = 0
         #: The server that leads each group, as far as known, and the ways that were found for that.
         self._leaders: dict[int, str] = {}
@@ -188,20 +191,38 @@ class ReadTours:
         in_background(ended, "a tour for reads")
 
     def _ask_without_tour(self, away: _Away) -> None:
-        reads, answered = self._wait_for_answers(away)
-        for group_id, waiting in reads.items():
+        busy = frozenset(self._owing)
+        for group_id, waiting in self._wait_for_answers(away).items():
             for start in range(0, len(waiting), BATCHED_MAX):
-                servers = self._servers(group_id)
-                for attempts in waiting[start : start + BATCHED_MAX]:
-                    attempts.begin(servers, answered)
+                servers = self._idle_first(group_id, busy)
+                self._begin(away, waiting[start : start + BATCHED_MAX], servers)
 
-    def _wait_for_answers(self, away: _Away) -> tuple[dict[int, list[Attempts]], Callable[[], None]]:
-        """Return reads that wait for no tour any more, and what has to be called once for each that was answered."""
+    def _wait_for_answers(self, away: _Away) -> dict[int, list[Attempts]]:
+        """Return reads that wait for no tour any more; from now on they are waited for only a moment."""
         reads, away.reads = away.reads, {}
         away.late_call.reset(HELD_SECONDS)
-        return reads, partial(self._answered, away)
+        return reads
 
-    def _answered(self, away: _Away) -> None:
+    def _idle_first(self, group_id: int, busy: frozenset[str]) -> Sequence[str]:
+        """Return whom to read a group from, those first that have answered all that was sent before."""
+        servers = self._servers(group_id)
+        return sorted(servers, key=busy.__contains__) if busy else servers
+
+    def _begin(self, away: _Away, together: Collection[Attempts], servers: Sequence[str]) -> None:
+        first = servers[0] if servers else ""
+        self._owing[first] += len(together)
+        answered = partial(self._answered, away, first)
+        for attempts in together:
+            attempts.begin(servers, answered)
+
+    def _answered(self, away: _Away, server: str) -> None:
+        self._owing[server] -= 1
+        if not self._owing[server]:
+            del self._owing[server]
+        self._done(away)
+
+    def _done(self, away: _Away) -> None:
+        """Take note that a read is answered, or goes by itself."""
         away.left -= 1
         if not away.left and away in self._away:
             self._ended(away)
@@ -290,8 +311,9 @@ class ReadTours:
 
     def _read(self, away: _Away, answers: Sequence[Answer]) -> None:
         """Send reads whose position was found to as few servers as have them all, not too many to each."""
-        reads, answered = self._wait_for_answers(away)
-        chosen: dict[str, int] = {}
+        reads = self._wait_for_answers(away)
+        busy = frozenset(self._owing)
+        chosen: Counter[str] = Counter()
         # Another group's ring chooses first each time, so that no server goes short because its groups are less read.
         start = self._count % len(answers)
         for answer in (*answers[start:], *answers[:start]):
@@ -300,20 +322,18 @@ class ReadTours:
             if answer.position == NOWHERE:
                 for attempts in waiting:
                     self._batches[answer.group_id].take(attempts)
-                    answered()
+                    self._done(away)
                 continue
             for place in range(0, len(waiting), BATCHED_MAX):
                 together = waiting[place : place + BATCHED_MAX]
-                servers = self._servers(answer.group_id)
+                servers = self._idle_first(answer.group_id, busy)
                 first = next((name for name, load in chosen.items() if load < BATCHED_MAX and name in servers), "")
                 if first:
                     servers = (first, *(name for name in servers if name != first))
-                elif servers:
-                    first = servers[0]
-                chosen[first] = chosen.get(first, 0) + len(together)
+                chosen[servers[0] if servers else ""] += len(together)
                 for attempts in together:
                     attempts.position = answer.position
-                    attempts.begin(servers, answered)
+                self._begin(away, together, servers)
 
     def _follow(self, group_id: int, leader: str) -> None:
         if self._leaders.get(group_id, "") != leader:

@@ -255,6 +255,30 @@ class ReadToursTests(SynchronousTestCase):
         self.rig.settle()
         self.assertEqual(len(self.asked_tours()), 2)
 
+    def test_slow_server(self) -> None:
+        """While a server owes an answer reads go to others, by a tour or not, and come back to it afterwards."""
+        self.learn()
+        slow = self.server("B")
+        slow.answer = lambda item: self.answer(item) if isinstance(item, Tour) else None
+        waiting = []
+        while not (owed := [item for item in slow.requests if isinstance(item, Read)]):
+            waiting += self.read(0)
+            self.rig.settle()
+
+        for minimum in (0, 2):
+            self.patch(tours, "SAVING_MIN", minimum)
+            for id_ in range(10):
+                self.rig.run(HELD_SECONDS)
+                self.check_soon(self.read(id_), id_)
+        self.assertEqual([item for item in slow.requests if isinstance(item, Read)], owed)
+
+        self.answer_reads()
+        self.check(waiting, *[0] * len(waiting))
+        before = len(slow.requests)
+        for id_ in range(10):
+            self.check_soon(self.read(id_), id_)
+        self.assertGreater(len(slow.requests), before)
+
     def test_crowd_is_spread(self) -> None:
         """Not more than so many reads go to one server after one tour."""
         self.learn()
