@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from dbnode.client.requests import Sender
-from dbnode.serving import ReplyPath
+from dbnode.replypath import ReplyPath
 from raftlog.link import Lane
 
 

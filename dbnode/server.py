@@ -24,8 +24,9 @@ from dbnode.host import ConfigFile, Host
 from dbnode.loopback import Loopback
 from dbnode.metrics import Metrics
 from dbnode.relay import Relay
+from dbnode.replypath import ReplyPath
 from dbnode.schema import Schema
-from dbnode.serving import ReplyPath, Serving
+from dbnode.serving import Serving
 from dbnode.store import RunInThread, SnapshotStore
 from dbnode.tours import Tours
 from dbnode.wire import Reply

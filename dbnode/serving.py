@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +20,7 @@ from dbnode.background import in_background
 from dbnode.machine import Outcome
 from dbnode.relay import Relay
 from dbnode.replica import Replica
+from dbnode.replypath import ReplyPath
 from dbnode.sessions import Rejected
 from dbnode.store import StoreError
 from dbnode.tours import Tours
@@ -58,13 +59,6 @@ from raftlog.node import Node
 _READ_COST = 512
 #: How long a round is waited for by which a replica finds out that it has caught up, before the next one.
 _CATCH_UP_SECONDS = 10.0
-
-
-class ReplyPath(Protocol):
-    """Where the replies to a frame's requests go: the connection that brought it."""
-
-    def send(self, item: Any) -> bool:
-        """Queue a reply; False if it was dropped."""
 
 
 class Serving:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
 
 from msgspec.structs import replace
 from twisted.python.failure import Failure
@@ -18,6 +17,7 @@ from twisted.python.failure import Failure
 from dbnode.background import in_background
 from dbnode.client.outcome import Unanswered
 from dbnode.client.requests import Asker, Sender
+from dbnode.replypath import ReplyPath
 from dbnode.wire import UNAVAILABLE, Answer, Question, ReadPositions, Refused, Reply, Request, Tour
 from raftlog.link import Lane
 from raftlog.node import Node
@@ -25,13 +25,6 @@ from raftlog.testimony import read_position
 
 #: How long the rest of a tour is waited for, in seconds: longer than who asked for it does.
 RETURN_SECONDS_MAX = 0.5
-
-
-class ReplyPath(Protocol):
-    """Where the answer goes: the connection that brought the tour."""
-
-    def send(self, item: Any) -> bool:
-        """Queue a reply; False if it was dropped."""
 
 
 class Tours:

@@ -116,6 +116,7 @@ class Router(Service):
         previous, self._by_group = self._by_group, {}
         for shard in shards:
             self._by_group[shard.group_id] = self._route(shard, previous.pop(shard.group_id, None))
+        # Before batches are stopped, to which goes what waits for a tour.
         self._share_tours(shards)
         for gone in previous.values():
             gone.session.stop()

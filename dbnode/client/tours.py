@@ -21,6 +21,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -254,14 +255,10 @@ class ReadTours:
             lacking = {group_id: names for group_id, names in lacking.items() if not _is_majority(way, names)}
             if not lacking:
                 return tuple(sorted(way))
-            candidates = sorted(frozenset().union(*lacking.values()) - way - suspects)
+            lacks = Counter(chain.from_iterable(lacking.values()))
+            candidates = sorted(lacks.keys() - way - suspects)
             start = self._rng.randrange(len(candidates))
-            way.add(
-                max(
-                    candidates[start:] + candidates[:start],
-                    key=lambda server: sum(server in names for names in lacking.values()),
-                )
-            )
+            way.add(max(candidates[start:] + candidates[:start], key=lacks.__getitem__))
 
     # ---- coming back --------------------------------------------------------------------------------------------
 
@@ -278,16 +275,17 @@ class ReadTours:
             self._usual_seconds = max(self._clock.seconds() - away.left_seconds, DECAY * self._usual_seconds)
             self._read(away, reply.answers)
         else:
-            self._ended(away)
-            self._go_by_themselves(away.reads)
-            self._leave_if_due()
+            self._in_vain(away)
 
     def _not_returned(self, away: _Away, failure: Failure) -> None:
         failure.trap(Unanswered)
         if away in self._away:
-            self._ended(away)
-            self._go_by_themselves(away.reads)
-            self._leave_if_due()
+            self._in_vain(away)
+
+    def _in_vain(self, away: _Away) -> None:
+        self._ended(away)
+        self._go_by_themselves(away.reads)
+        self._leave_if_due()
 
     def _late(self, away: _Away) -> None:
         self._ended(away)
