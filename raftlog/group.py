@@ -232,6 +232,7 @@ class Group:
         if not self.is_leader:
             deferred.errback(NotLeader(self.leader_id))
             return deferred
+        self._wake(self)
         try:
             term, index = propose()
         except ProposalDropped as dropped:
@@ -241,28 +242,26 @@ class Group:
             deferred.errback(InvalidChange(str(invalid)))
             return deferred
         self._waiters[index] = (term, deferred)
-        self._wake(self)
         return deferred
 
     def read_index(self, deadline_seconds: float) -> Deferred[None]:
         """Return a Deferred that fires when the local state holds all that was acknowledged before this call."""
-        deferred = self.reads.wait(deadline_seconds)
         self._wake(self)
-        return deferred
+        return self.reads.wait(deadline_seconds)
 
     def read_at(self, position: Position, deadline_seconds: float) -> Deferred[None]:
         """Return a Deferred that fires when the local state holds everything up to this committed entry."""
         if self.machine.applied_index >= position.index:
             return succeed(None)
-        self.raw.learn_committed(position)
-        deferred = self.reads.wait_for(position.index, deadline_seconds)
         self._wake(self)
-        return deferred
+        self.raw.learn_committed(position)
+        return self.reads.wait_for(position.index, deadline_seconds)
 
     def step(self, message: Message) -> None:
         """Take a message from another replica."""
-        self.raw.step(message)
+        # First: to a group that slept nothing may look as if it had been a moment ago.
         self._wake(self)
+        self.raw.step(message)
 
     def unreachable(self, message: Message) -> None:
         """Take the news that `message` was dropped on its way out.

@@ -374,14 +374,14 @@ class Node(Service):
     def campaign(self, group_id: int) -> None:
         """Start an election at once instead of after a timeout (a new group's first leader)."""
         group = self._group(group_id)
-        group.raw.campaign()
         self._wake(group)
+        group.raw.campaign()
 
     def transfer_leader(self, group_id: int, replica_id: int) -> None:
         """Ask the leader, which must be here, to hand over; given up after an election timeout."""
         group = self._group(group_id)
-        group.raw.transfer_leader(replica_id)
         self._wake(group)
+        group.raw.transfer_leader(replica_id)
 
     def leader_id(self, group_id: int) -> int:
         """Return the replica believed to lead, 0 if none is known."""

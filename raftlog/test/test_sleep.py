@@ -7,7 +7,7 @@ from collections import Counter
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.group import QUIET_TICKS
-from raftlog.messages import Alive, GroupMessage, Quiesce
+from raftlog.messages import Alive, GroupMessage, MessageType, Quiesce
 from raftlog.options import Times
 from raftlog.test.three import GROUP, Three
 
@@ -87,6 +87,15 @@ class SleepTests(SynchronousTestCase):
         self.three.run(QUIET_SECONDS)
 
         self.assertEqual(self.asleep(), dict.fromkeys("ABC", True))
+
+    def test_write_wakes_without_heartbeats(self) -> None:
+        """The entry itself tells everybody that the group is awake."""
+        write = self.three.network.nodes[self.leader].propose(GROUP, b"line")
+        sent = self.sent_within(2 * Times().tick_seconds)
+
+        self.successResultOf(write)
+        kinds = {item.message.type for item in sent if isinstance(item, GroupMessage)}
+        self.assertEqual(kinds, {MessageType.APPEND, MessageType.APPEND_RESPONSE})
 
     def test_leaders_death_wakes_its_followers(self) -> None:
         """The silence of the leader's server stands for the missing heartbeats: another leader is elected soon."""
