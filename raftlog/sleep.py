@@ -72,7 +72,9 @@ class Sleep:
         self._ticks += 1
         for group in list(self._ticking.values()):
             group.tick(now_seconds, round_seconds_max)
-            if group.may_sleep:
+            if group.asleep:
+                del self._ticking[group.group_id]
+            elif group.may_sleep:
                 self._let_sleep(group)
         if self._ticks % self._times.heartbeat_ticks == 0:
             self._greet()
@@ -122,7 +124,10 @@ class Sleep:
     def _missed(self, server: str) -> None:
         """Wake the groups that a server's process no longer cares for: it is silent or was restarted."""
         for group in self._groups.values():
-            if not group.asleep or server not in group.peers.values():
+            if server not in group.peers.values():
+                continue
+            group.stay_awake()
+            if not group.asleep:
                 continue
             self.wake(group)
             if group.peers.get(group.leader_id) == server:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from raftlog.group import QUIET_TICKS
 from raftlog.messages import Alive, GroupMessage, MessageType, Quiesce
 from raftlog.options import Times
-from raftlog.test.three import GROUP, Three
+from raftlog.test.three import GROUP, Journal, SlowJournal, Three
 
 #: Longer than it takes to fall asleep.
 QUIET_SECONDS = 2 * QUIET_TICKS * Times().tick_seconds
@@ -145,3 +145,64 @@ class SleepTests(SynchronousTestCase):
         self.assertTrue(any(isinstance(item, GroupMessage) for item in sent))
         self.assertEqual(self.three.network.nodes[self.leader].status(GROUP).term, term)
         self.assertEqual(self.three.leader(), self.leader)
+
+
+class BusyFollowerTests(SynchronousTestCase):
+    """A leader sleeps while a follower still applies what it has."""
+
+    def setUp(self) -> None:
+        """Server A leads and has just fallen asleep; C has been told to, but is at work."""
+        self.slow = SlowJournal()
+        self.three = Three(machines={"A": Journal(), "B": Journal(), "C": self.slow})
+        self.three.run(0.01)
+        nodes = self.three.network.nodes
+        nodes["A"].campaign(GROUP)
+        self.groups = {name: node.open_groups()[0] for name, node in nodes.items()}
+        for _ in range(2 * QUIET_TICKS):
+            if not self.groups["A"].asleep:
+                self.three.run(Times().tick_seconds)
+        self.assertEqual(self.asleep(), {"A": True, "B": True, "C": False})
+        self.three.network.sent.clear()
+
+    def asleep(self) -> dict[str, bool]:
+        """Return which servers' replicas sleep."""
+        return {name: group.asleep for name, group in self.groups.items()}
+
+    def end_work(self) -> None:
+        """Let the busy follower apply everything, and a tick pass."""
+        while self.slow.pending:
+            self.slow.go()
+        self.three.run(2 * Times().tick_seconds)
+
+    def test_sleeps_when_it_has_applied(self) -> None:
+        """It is not told again, and disturbs nobody."""
+        self.end_work()
+        self.three.run(2)
+
+        self.assertEqual(self.asleep(), dict.fromkeys("ABC", True))
+        self.assertEqual({type(item) for *_, item in self.three.network.sent}, {Alive})
+
+    def test_stays_awake_if_it_hears_of_its_leader(self) -> None:
+        """Whatever a leader sends says that it is awake again."""
+        read = self.three.network.nodes["A"].read_index(GROUP, 1)
+        self.three.run(0.1)
+        self.successResultOf(read)
+        self.end_work()
+
+        self.assertEqual(self.asleep(), {"A": False, "B": False, "C": False})
+
+    def test_stays_awake_if_its_leader_was_restarted(self) -> None:
+        """It would wait for a leader that has forgotten that it led."""
+        self.three.network.nodes["C"].receive([Alive("A", boot=1)])
+        self.end_work()
+
+        self.assertEqual(self.asleep(), {"A": True, "B": True, "C": False})
+
+    def test_takes_too_long(self) -> None:
+        """It misses heartbeats then, which wakes the others; they keep their leader."""
+        self.three.run(1)
+
+        self.assertIn(
+            MessageType.PRE_VOTE, [i.message.type for *_, i in self.three.network.sent if type(i) is GroupMessage]
+        )
+        self.assertEqual(self.three.leader(), "A")
