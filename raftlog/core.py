@@ -95,12 +95,18 @@ class Raft:
         return progress is not None and not progress.is_learner and self.log.unstable.snapshot is None
 
     def everybody_has_everything(self) -> bool:
-        """Return whether this leader has nothing to send to anybody but heartbeats, now and until somebody asks."""
+        """Return whether this leader has nothing to send to anybody but heartbeats, now and until somebody asks.
+
+        Nor may it wait for an answer: that would tell it nothing, but wake it.
+        """
         if self.role is not Role.LEADER or self.transferee or self.tracker.membership.is_joint:
             return False
         last = self.log.last_index()
         return all(
-            progress.match == last and progress.sent_commit == last and progress.state is ProgressState.REPLICATE
+            progress.match == last
+            and progress.sent_commit == last
+            and progress.state is ProgressState.REPLICATE
+            and not progress.owes_answer
             for replica_id, progress in self.tracker.progress.items()
             if replica_id != self.id
         )

@@ -170,7 +170,7 @@ class Group:
         #: Whether time stands still here because nothing happens (see raftlog.liveness).
         self.asleep = False
         self._quiet_ticks = 0
-        self._quiet_mark = (0, 0, 0)
+        self._quiet_mark = (0, 0, 0, 0)
         #: The leader's request to sleep, if something was still to be done here and no other message came since.
         self._quiesce: Quiesce | None = None
         self._news = CommitNews(max(1, gathering_ticks))
@@ -282,6 +282,13 @@ class Group:
 
     def tick(self, now_seconds: float, round_seconds_max: float) -> None:
         """Let one tick of time pass."""
+        if self._quiesce is not None:
+            self.take_quiesce(self._quiesce)
+            if self.asleep:
+                return
+        if self._is_told_to_sleep():
+            # Its leader sends no heartbeats any more; whether that one lives is seen by its server (raftlog.sleep).
+            self.raw.raft.election_elapsed = 0
         self.raw.tick()
         if self._news.tick():
             self._tell_news_now()
@@ -291,12 +298,10 @@ class Group:
             self.reads.sweep(now_seconds, round_seconds_max)
             self._quiet_ticks = 0
             self._wake(self)
-        elif self.raw.has_ready():
+            return
+        if self.raw.has_ready():
             self._wake(self)
-        else:
-            self._count_quiet()
-        if self._quiesce is not None:
-            self.take_quiesce(self._quiesce)
+        self._count_quiet()
 
     def _tell_news_now(self) -> None:
         self._tell_news = True
@@ -306,7 +311,8 @@ class Group:
 
     def _count_quiet(self) -> None:
         raft = self.raw.raft
-        mark = (raft.term, raft.log.committed, raft.log.last_index())
+        log = raft.log
+        mark = (raft.term, log.committed, log.last_index(), log.applied)
         self._quiet_ticks = self._quiet_ticks + 1 if mark == self._quiet_mark else 0
         self._quiet_mark = mark
 
@@ -333,15 +339,21 @@ class Group:
     def take_quiesce(self, item: Quiesce) -> None:
         """Sleep if the leader may think so, as soon as nothing is left to be done here.
 
-        Until then time goes on. If that takes too long, or forever, the missing heartbeat wakes the leader.
+        If this replica does not know what the leader has committed, the missing heartbeat will wake that one.
         """
         raft = self.raw.raft
         follows = (raft.role, raft.leader_id, raft.term) == (Role.FOLLOWER, item.from_, item.term)
-        if follows and item.commit == raft.log.last_index():
-            self.asleep = self._is_settled()
-            self._quiesce = None if self.asleep else item
-        else:
+        if not follows or item.commit != raft.log.last_index():
             self._quiesce = None
+        elif self._is_settled():
+            self._quiesce = None
+            self.asleep = True
+        else:
+            self._quiesce = item
+
+    def _is_told_to_sleep(self) -> bool:
+        log = self.raw.raft.log
+        return self._quiesce is not None and log.committed == log.last_index()
 
     def stay_awake(self) -> None:
         """Sleep only when asked anew."""
@@ -354,14 +366,15 @@ class Group:
         raft = self.raw.raft
         raft.election_elapsed = 0
         raft.heartbeat_elapsed = raft.config.heartbeat_ticks
-        # Ticks stood still: what was sent, or who was named for questions, one tick ago may be from yesterday.
+        # Ticks stood still: what was sent and heard, or who was named for questions, may be from yesterday.
         for progress in raft.tracker.progress.values():
-            progress.sent_tick = NEVER
+            progress.sent_tick = progress.heard_tick = NEVER
         raft.relays = Relays()
 
     def miss_leader(self) -> None:
         """Take note that the leader's server is gone: an election timeout has nearly passed already."""
-        self.raw.raft.election_elapsed = self.raw.raft.config.election_ticks - 1
+        raft = self.raw.raft
+        raft.election_elapsed = max(raft.election_elapsed, raft.config.election_ticks - 1)
 
     def stop(self) -> None:
         """Fail whatever waits; nothing is handed out any more."""

@@ -87,7 +87,10 @@ class Sleep:
         self._ticking[group.group_id] = group
 
     def asked(self, group: Group, item: Quiesce) -> None:
-        """Take a leader's request to sleep."""
+        """Take a leader's request to sleep, unless its server was missed already: it would not be missed again."""
+        server = group.peers.get(item.from_)
+        if server is None or self._liveness.is_silent(server):
+            return
         group.take_quiesce(item)
         if group.asleep:
             self._ticking.pop(group.group_id, None)
@@ -127,8 +130,7 @@ class Sleep:
             if server not in group.peers.values():
                 continue
             group.stay_awake()
-            if not group.asleep:
-                continue
-            self.wake(group)
+            if group.asleep:
+                self.wake(group)
             if group.peers.get(group.leader_id) == server:
                 group.miss_leader()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.group import QUIET_TICKS
-from raftlog.messages import Alive, GroupMessage, MessageType, Quiesce
+from raftlog.messages import Alive, GroupMessage, MessageType, Quiesce, RaftItem
 from raftlog.options import Times
 from raftlog.test.three import GROUP, Journal, SlowJournal, Three
 
@@ -90,12 +92,50 @@ class SleepTests(SynchronousTestCase):
 
     def test_write_wakes_without_heartbeats(self) -> None:
         """The entry itself tells everybody that the group is awake."""
+        self.three.run(Times().tick_seconds / 5)  # so that no tick comes before the answers
         write = self.three.network.nodes[self.leader].propose(GROUP, b"line")
         sent = self.sent_within(2 * Times().tick_seconds)
 
         self.successResultOf(write)
         kinds = {item.message.type for item in sent if isinstance(item, GroupMessage)}
         self.assertEqual(kinds, {MessageType.APPEND, MessageType.APPEND_RESPONSE})
+
+    def test_soon_asleep(self) -> None:
+        """The time until a group sleeps is counted in all ticks, those with heartbeats too."""
+        group = self.three.network.nodes[self.leader].open_groups()[0]
+        self.write()
+        self.three.run((QUIET_TICKS - 8) * Times().tick_seconds - 0.2)
+        self.assertFalse(group.asleep)
+
+        self.three.run(12 * Times().tick_seconds)
+
+        self.assertTrue(group.asleep)
+
+    def test_lost_entry_after_sleep(self) -> None:
+        """Followers that did not get the entry that woke their leader are sent a heartbeat with the next tick."""
+        for late in range(Times().heartbeat_ticks):
+            self.write()
+            self.three.run(QUIET_SECONDS + (late + 0.2) * Times().tick_seconds)
+            self.assertEqual(self.asleep(), dict.fromkeys("ABC", True))
+            followers = [node for name, node in self.three.network.nodes.items() if name != self.leader]
+            with ExitStack() as lost:
+                for node in followers:
+                    lost.enter_context(patch.object(node, "receive", lambda items: None))
+                _ = self.three.network.nodes[self.leader].propose(GROUP, b"line")
+                sent = self.sent_within(Times().tick_seconds)
+
+            self.assertIn(MessageType.HEARTBEAT, [i.message.type for i in sent if isinstance(i, GroupMessage)])
+
+    def test_restarted_leader_is_missed_by_those_awake(self) -> None:
+        """They need not wait for a whole election timeout either."""
+        self.write()
+        follower = self.three.network.nodes[self.follower]
+        raft = follower.open_groups()[0].raw.raft
+        raft.election_elapsed = 0
+
+        follower.receive([Alive(self.leader, boot=1)])
+
+        self.assertEqual(raft.election_elapsed, Times().election_ticks - 1)
 
     def test_leaders_death_wakes_its_followers(self) -> None:
         """The silence of the leader's server stands for the missing heartbeats: another leader is elected soon."""
@@ -148,12 +188,12 @@ class SleepTests(SynchronousTestCase):
 
 
 class BusyFollowerTests(SynchronousTestCase):
-    """A leader sleeps while a follower still applies what it has."""
+    """A leader sleeps while its followers still apply what they have."""
 
     def setUp(self) -> None:
-        """Server A leads and has just fallen asleep; C has been told to, but is at work."""
-        self.slow = SlowJournal()
-        self.three = Three(machines={"A": Journal(), "B": Journal(), "C": self.slow})
+        """Server A leads and has just fallen asleep; the others have been told to, but are at work."""
+        self.slow = {"B": SlowJournal(), "C": SlowJournal()}
+        self.three = Three(machines={"A": Journal(), **self.slow})
         self.three.run(0.01)
         nodes = self.three.network.nodes
         nodes["A"].campaign(GROUP)
@@ -161,7 +201,7 @@ class BusyFollowerTests(SynchronousTestCase):
         for _ in range(2 * QUIET_TICKS):
             if not self.groups["A"].asleep:
                 self.three.run(Times().tick_seconds)
-        self.assertEqual(self.asleep(), {"A": True, "B": True, "C": False})
+        self.assertEqual(self.asleep(), {"A": True, "B": False, "C": False})
         self.three.network.sent.clear()
 
     def asleep(self) -> dict[str, bool]:
@@ -169,40 +209,109 @@ class BusyFollowerTests(SynchronousTestCase):
         return {name: group.asleep for name, group in self.groups.items()}
 
     def end_work(self) -> None:
-        """Let the busy follower apply everything, and a tick pass."""
-        while self.slow.pending:
-            self.slow.go()
+        """Let the followers apply everything, and a tick pass."""
+        for journal in self.slow.values():
+            while journal.pending:
+                journal.go()
         self.three.run(2 * Times().tick_seconds)
 
-    def test_sleeps_when_it_has_applied(self) -> None:
-        """It is not told again, and disturbs nobody."""
+    def kinds(self) -> set[type]:
+        """Return what was sent."""
+        return {type(item) for *_, item in self.three.network.sent}
+
+    def test_sleep_when_they_have_applied(self) -> None:
+        """However long they take, they disturb nobody, and are not told again."""
+        self.three.run(3)
+        self.assertEqual(self.asleep(), {"A": True, "B": False, "C": False})
         self.end_work()
-        self.three.run(2)
 
         self.assertEqual(self.asleep(), dict.fromkeys("ABC", True))
-        self.assertEqual({type(item) for *_, item in self.three.network.sent}, {Alive})
+        self.assertEqual(self.kinds(), {Alive})
 
-    def test_stays_awake_if_it_hears_of_its_leader(self) -> None:
+    def test_stay_awake_if_they_hear_of_their_leader(self) -> None:
         """Whatever a leader sends says that it is awake again."""
         read = self.three.network.nodes["A"].read_index(GROUP, 1)
         self.three.run(0.1)
         self.successResultOf(read)
         self.end_work()
 
-        self.assertEqual(self.asleep(), {"A": False, "B": False, "C": False})
+        self.assertEqual(self.asleep(), dict.fromkeys("ABC", False))
 
-    def test_stays_awake_if_its_leader_was_restarted(self) -> None:
-        """It would wait for a leader that has forgotten that it led."""
-        self.three.network.nodes["C"].receive([Alive("A", boot=1)])
+    def test_stay_awake_if_their_leader_was_restarted(self) -> None:
+        """They would wait for a leader that has forgotten that it led."""
+        self.three.network.drops = lambda item: isinstance(item, Alive) and item.server == "A"
+        for name in self.slow:
+            self.three.network.nodes[name].receive([Alive("A", boot=1)])
         self.end_work()
 
-        self.assertEqual(self.asleep(), {"A": True, "B": True, "C": False})
+        self.assertEqual(self.asleep(), {"A": True, "B": False, "C": False})
 
-    def test_takes_too_long(self) -> None:
-        """It misses heartbeats then, which wakes the others; they keep their leader."""
+    def test_leader_dies(self) -> None:
+        """They miss it as those do who sleep, and elect another one."""
+        self.three.network.cut.add("A")
         self.three.run(1)
 
-        self.assertIn(
-            MessageType.PRE_VOTE, [i.message.type for *_, i in self.three.network.sent if type(i) is GroupMessage]
-        )
-        self.assertEqual(self.three.leader(), "A")
+        self.assertIn(self.three.leader(), self.slow)
+
+    def test_told_too_late(self) -> None:
+        """Who misses a server already takes no request to sleep from it, as it would not be missed again."""
+        group = self.groups["C"]
+        raft = group.raw.raft
+        item = Quiesce(GROUP, raft.leader_id, group.replica_id, raft.term, raft.log.committed)
+        self.three.network.cut.add("A")
+        while not self.three.network.nodes["C"]._sleep.is_silent("A"):
+            self.three.run(Times().tick_seconds / 5)
+        self.three.network.nodes["C"].receive([item])
+        self.end_work()
+
+        self.assertFalse(group.asleep)
+
+
+class SlowLeaderTests(SynchronousTestCase):
+    """A leader that had to apply for long gives its followers as much time afterwards as any other."""
+
+    def test_slow_leader(self) -> None:
+        """Its group does not sleep as soon as it has ended."""
+        slow = SlowJournal()
+        three = Three(machines={"A": slow, "B": Journal(), "C": Journal()})
+        three.run(0.01)
+        three.network.nodes["A"].campaign(GROUP)
+        three.run(QUIET_SECONDS)
+        group = three.network.nodes["A"].open_groups()[0]
+        while slow.pending:
+            slow.go()
+        three.run(QUIET_SECONDS / 4)
+        self.assertFalse(group.asleep)
+
+        three.run(QUIET_SECONDS / 2)
+
+        self.assertTrue(group.asleep)
+
+
+class SlowAnswerTests(SynchronousTestCase):
+    """A leader that waits for an answer stays awake, as that would wake it."""
+
+    def test_slow_answers(self) -> None:
+        """It falls asleep with its followers once they have answered its last heartbeats."""
+        three = Three()
+        three.run(1)
+        leader = three.network.nodes[three.leader()]
+        group = leader.open_groups()[0]
+        late: list[RaftItem] = []
+
+        def hold(item: RaftItem) -> bool:
+            held = isinstance(item, GroupMessage) and item.message.type is MessageType.HEARTBEAT_RESPONSE
+            if held:
+                late.append(item)
+            return held
+
+        three.network.drops = hold
+        for _ in range(3 * QUIET_TICKS):
+            three.run(Times().tick_seconds)
+            if len(late) > 2:
+                leader.receive([late.pop(0)])
+                self.assertFalse(group.asleep)
+        three.network.drops = lambda item: False
+        three.run(QUIET_SECONDS)
+
+        self.assertTrue(group.asleep)
