@@ -97,7 +97,7 @@ class Raft:
     def everybody_has_everything(self) -> bool:
         """Return whether this leader has nothing to send to anybody but heartbeats, now and until somebody asks.
 
-        Nor may it wait for an answer: that would tell it nothing, but wake it.
+        Nor may a heartbeat wait for its answer, which would wake the leader.
         """
         if self.role is not Role.LEADER or self.transferee or self.tracker.membership.is_joint:
             return False

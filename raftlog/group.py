@@ -167,11 +167,12 @@ class Group:
         self.arrived: Import | None = None
         self._installing = False
         self._stopped = False
-        #: Whether time stands still here because nothing happens (see raftlog.liveness).
+        #: Whether time stands still here because nothing happens (see raftlog.sleep).
         self.asleep = False
         self._quiet_ticks = 0
         self._quiet_mark = (0, 0, 0, 0)
-        #: The leader's request to sleep, if something was still to be done here and no other message came since.
+        #: The leader's request to sleep, if something was still to be done here; void once anything says that it is
+        #: awake, or was missed.
         self._quiesce: Quiesce | None = None
         self._news = CommitNews(max(1, gathering_ticks))
         #: What waits there goes with the next turn.
@@ -249,6 +250,8 @@ class Group:
 
     def read_index(self, deadline_seconds: float) -> Deferred[None]:
         """Return a Deferred that fires when the local state holds all that was acknowledged before this call."""
+        # The question will wake the leader; if it does not answer, it has to be replaced.
+        self.stay_awake()
         self._wake(self)
         return self.reads.wait(deadline_seconds)
 
@@ -319,7 +322,9 @@ class Group:
     @property
     def may_sleep(self) -> bool:
         """Whether this replica leads and nobody in its group has had anything to do for a while."""
-        return self._quiet_ticks >= QUIET_TICKS and self._is_settled() and self.raw.raft.everybody_has_everything()
+        if self._quiet_ticks < QUIET_TICKS or self.raw.has_ready():
+            return False
+        return self._is_settled() and self.raw.raft.everybody_has_everything()
 
     def _is_settled(self) -> bool:
         log = self.raw.raft.log
@@ -339,7 +344,7 @@ class Group:
     def take_quiesce(self, item: Quiesce) -> None:
         """Sleep if the leader may think so, as soon as nothing is left to be done here.
 
-        If this replica does not know what the leader has committed, the missing heartbeat will wake that one.
+        If this replica does not know that all it has is committed, it misses heartbeats, which wakes the leader.
         """
         raft = self.raw.raft
         follows = (raft.role, raft.leader_id, raft.term) == (Role.FOLLOWER, item.from_, item.term)

@@ -40,6 +40,7 @@ class Liveness:
         self.own = own
         neighbours = set(servers) - {own}
         self._heard = {server: self._heard.get(server, self._ticks) for server in sorted(neighbours)}
+        self._boots = {server: boot for server, boot in self._boots.items() if server in neighbours}
         self._silent &= neighbours
         self._full &= neighbours
         self._spared = {server: spared for server, spared in self._spared.items() if server in neighbours}

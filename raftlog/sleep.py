@@ -87,7 +87,7 @@ class Sleep:
         self._ticking[group.group_id] = group
 
     def asked(self, group: Group, item: Quiesce) -> None:
-        """Take a leader's request to sleep, unless its server was missed already: it would not be missed again."""
+        """Take a leader's request to sleep, but not from a server that is silent: it may never be missed again."""
         server = group.peers.get(item.from_)
         if server is None or self._liveness.is_silent(server):
             return
@@ -125,7 +125,10 @@ class Sleep:
         del self._ticking[group.group_id]
 
     def _missed(self, server: str) -> None:
-        """Wake the groups that a server's process no longer cares for: it is silent or was restarted."""
+        """Wake the groups that a server's process no longer cares for, as it is silent or was restarted.
+
+        Those that it led elect another leader soon.
+        """
         for group in self._groups.values():
             if server not in group.peers.values():
                 continue

@@ -110,6 +110,15 @@ class SilenceTests(SynchronousTestCase):
 
         self.assertEqual(fallen, [])
 
+    def test_server_that_was_away(self) -> None:
+        """A server that shares a group again, and was restarted meanwhile, has left none of its groups in the lurch."""
+        self.assertFalse(self.liveness.heard(Alive("B", 1)))
+        self.assertTrue(self.liveness.heard(Alive("B", 2)))
+        self.liveness.set_neighbours("A", ["C"])
+        self.liveness.set_neighbours("A", ["B", "C"])
+
+        self.assertFalse(self.liveness.heard(Alive("B", 3)))
+
     def test_stranger(self) -> None:
         """Who shares no group with this server is not remembered."""
         self.liveness.heard_of("C")

@@ -9,7 +9,7 @@ from unittest.mock import patch
 from twisted.trial.unittest import SynchronousTestCase
 
 from raftlog.group import QUIET_TICKS
-from raftlog.messages import Alive, GroupMessage, MessageType, Quiesce, RaftItem
+from raftlog.messages import Alive, GroupMessage, Message, MessageType, Quiesce, RaftItem
 from raftlog.options import Times
 from raftlog.test.three import GROUP, Journal, SlowJournal, Three
 
@@ -108,6 +108,23 @@ class SleepTests(SynchronousTestCase):
         self.assertFalse(group.asleep)
 
         self.three.run(12 * Times().tick_seconds)
+
+        self.assertTrue(group.asleep)
+
+    def test_answers_before_it_sleeps(self) -> None:
+        """A leader that has an answer to send does so first: it would wake who gets it, and nobody else."""
+        group = self.three.network.nodes[self.leader].open_groups()[0]
+        raft = group.raw.raft
+        asker = self.three.network.nodes[self.follower].open_groups()[0].replica_id
+        self.write()
+        while group._quiet_ticks < QUIET_TICKS - 1:
+            self.three.run(Times().tick_seconds / 5)
+
+        group.step(Message(MessageType.READ_INDEX, raft.id, asker, raft.term, context=b"1:1"))
+        raft.heartbeat_elapsed = 0
+        group.tick(self.three.clock.seconds(), 1)
+        self.assertFalse(group.may_sleep)
+        self.three.run(2 * Times().tick_seconds)
 
         self.assertTrue(group.asleep)
 
@@ -245,6 +262,17 @@ class BusyFollowerTests(SynchronousTestCase):
         self.end_work()
 
         self.assertEqual(self.asleep(), {"A": True, "B": False, "C": False})
+
+    def test_leader_that_does_not_answer(self) -> None:
+        """Who reads while told to sleep does not trust in the life of its leader's server."""
+        leader = self.three.network.nodes["A"]
+        receive = leader.receive
+        with patch.object(leader, "receive", lambda items: receive([i for i in items if isinstance(i, Alive)])):
+            for name in self.slow:
+                _ = self.three.network.nodes[name].read_index(GROUP, 5)
+            self.three.run(2)
+
+        self.assertIn(self.three.network.nodes["B"].leader_id(GROUP), (2, 3))
 
     def test_leader_dies(self) -> None:
         """They miss it as those do who sleep, and elect another one."""
