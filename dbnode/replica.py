@@ -89,7 +89,7 @@ class Replica:
         return apply_items(self._machine, self.store, items)
 
     def make_durable(self) -> Deferred[int]:
-        """See raftlog.group.StateMachine."""
+        """See raftlog.statemachine.StateMachine."""
         return self.store.make_durable()
 
     def export(self, chunk_bytes: int) -> Deferred[Export]:

@@ -1,4 +1,4 @@
-"""What is committed and waits to be applied, in one replica.
+"""How what is committed gets into the state machine of one replica: when, and how much at once.
 
 A leader applies at once: somebody waits for the result. Nobody waits at a follower until a read arrives there, so what
 is committed gathers for a while and is applied together: a transaction for many entries costs hardly more than one for
@@ -8,9 +8,15 @@ few. To everybody else such a follower is only a little behind.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from raftlog.messages import Entry, EntryType, Message
+from raftlog.statemachine import StateMachine
 
 #: Of entries: so many are applied at once, for a transaction with all of them takes a few milliseconds.
 GATHERED_BYTES_MAX = 32 << 10
@@ -69,6 +75,97 @@ class ApplyQueue:
             self._ticks = 0
             self._due = False
         return messages, list(chain.from_iterable([message.entries for message in messages]))
+
+
+class Applier:
+    """Gives the state machine what is committed and durable here, one batch at a time.
+
+    `is_awaited` tells whether anybody waits for what this replica applies; `applied` is told of each batch: the storage
+    applies, their entries and the results. `wake` asks for the replica's next turn, `failed` hears of what the state
+    machine raised: such a replica can't go on.
+    """
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        gathering_ticks: int,
+        *,
+        is_awaited: Callable[[], bool],
+        applied: Callable[[list[Message], list[Entry], Sequence[Any]], None],
+        wake: Callable[[], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self._machine = machine
+        self._queue = ApplyQueue(gathering_ticks)
+        self._is_awaited = is_awaited
+        self._applied = applied
+        self._wake = wake
+        self._failed = failed
+        self._stopped = False
+        #: Whether the state machine is at work.
+        self.at_work = False
+        self._when_idle: Deferred[None] | None = None
+
+    @property
+    def at_work_from(self) -> int | None:
+        """The index up to which all is applied, if the state machine is at work on what follows."""
+        return self._machine.applied_index if self.at_work else None
+
+    def put(self, message: Message) -> None:
+        """Take a storage apply; `go_on` begins with it."""
+        self._queue.put(message)
+
+    def tick(self) -> bool:
+        """Let one tick pass; return whether what was gathered has to be applied now."""
+        return self._queue.tick()
+
+    def hurry(self) -> None:
+        """Apply what there is: somebody is about to look at the state machine."""
+        if self._queue:
+            self._queue.hurry()
+            self.go_on()
+            self._wake()
+
+    def idle(self) -> Deferred[None]:
+        """Return a Deferred that fires when the state machine has nothing to do. One caller at a time."""
+        idle: Deferred[None] = Deferred()
+        self.hurry()
+        if self.at_work:
+            self._when_idle = idle
+        else:
+            idle.callback(None)
+        return idle
+
+    def stop(self) -> None:
+        """Begin with nothing any more."""
+        self._stopped = True
+
+    def go_on(self) -> None:
+        """Apply what does not wait for more."""
+        queue = self._queue
+        while queue and not self.at_work and not self._stopped and (queue.due or self._is_awaited()):
+            messages, entries = queue.take()
+            try:
+                results = self._machine.apply(entries)
+            except Exception:  # noqa: BLE001 - whatever it is, this replica can't go on
+                self._failed(Failure())
+                return
+            if isinstance(results, Deferred):
+                self.at_work = True
+                # Nobody waits for the chain: what goes wrong in it ends the process.
+                _ = results.addCallback(self._applied_later, messages, entries).addErrback(self._failed)
+            else:
+                self._applied(messages, entries, results)
+
+    def _applied_later(self, results: Sequence[Any], messages: list[Message], entries: list[Entry]) -> None:
+        self.at_work = False
+        self._applied(messages, entries, results)
+        self.go_on()
+        if not self.at_work and self._when_idle is not None:
+            idle, self._when_idle = self._when_idle, None
+            idle.callback(None)
+        if not self._stopped:
+            self._wake()
 
 
 def _size_bytes(message: Message) -> int:

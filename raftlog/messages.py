@@ -172,6 +172,20 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     relays: tuple[int, ...] = ()
 
 
+#: A replica passes these on for another one, in that one's name.
+_PASSED_ON = frozenset((MessageType.READ_INDEX, MessageType.TRANSFER_LEADER))
+
+
+def sender(message: Message) -> int:
+    """Return the replica whose process sent a message, 0 if that can't be told."""
+    if message.type not in _PASSED_ON:
+        return message.from_
+    if message.confirmed:
+        return message.confirmed[-1]
+    # Only the asker itself says which term it is in.
+    return message.from_ if message.type is MessageType.READ_INDEX and message.term else 0
+
+
 class GroupMessage(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """A core's message on its way between processes: the group's number and the message (see raftlog.link)."""
 

@@ -1,8 +1,6 @@
 """The driver: all groups of a process with one timer, one log and one set of links.
 
-Groups that have something to do are collected in one turn of the reactor: everything they write becomes one
-submission to the write-ahead log (one fsync), everything they send goes to the links, which put it into one frame
-per peer and lane. No group has a timer of its own.
+Groups that have something to do take part in a turn of the reactor (raftlog.turns). No group has a timer of its own.
 
 The clock is the reactor's; after a stall of the process (a slow disk, SIGSTOP) at most a few ticks are delivered, so
 that nobody is elected because we slept (RAFT_RULES 15).
@@ -21,8 +19,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from raftlog.diskwatch import DiskWatch
-from raftlog.errors import DiskStuck, LostData, Overloaded, TooLarge, UnknownGroup
-from raftlog.group import Group, Installation, StateMachine, Turn
+from raftlog.errors import DiskStuck, Overloaded, TooLarge, UnknownGroup
+from raftlog.group import Group
 from raftlog.link import Lane
 from raftlog.log import CommitBeyondLog
 from raftlog.messages import (
@@ -32,22 +30,21 @@ from raftlog.messages import (
     ConfChangeV2,
     ConfState,
     GroupMessage,
-    HardState,
     Message,
-    MessageType,
     Quiesce,
     RaftItem,
     Snapshot,
     SnapshotChunk,
+    sender,
 )
+from raftlog.opening import core_config, open_log
 from raftlog.options import Limits, Times
 from raftlog.sleep import Sleep
-from raftlog.snapshots import Snapshots
-from raftlog.state import Config
+from raftlog.statemachine import StateMachine
 from raftlog.status import GroupStatus, RoleChange, role_name, status_of
-from raftlog.storage import MemoryLog
 from raftlog.testimony import Position, Testimony
-from raftlog.wal import Appended, Created, Record, RecoveredGroup, Removed, SnapshotInstalled, WriteAheadLog
+from raftlog.turns import Turns
+from raftlog.wal import Appended, Created, Record, RecoveredGroup, Removed, WriteAheadLog
 
 #: Ticks delivered at once after a pause of the process; fewer than any election timeout.
 TICKS_AT_ONCE_MAX = 2
@@ -56,29 +53,9 @@ TICKS_AT_ONCE_MAX = 2
 #: segment, or the log grows as fast as the disk is until somebody looks.
 TICKS_BETWEEN_COMPACTIONS = 4
 
-_CONTROL_TYPES = frozenset(
-    (
-        MessageType.VOTE,
-        MessageType.VOTE_RESPONSE,
-        MessageType.PRE_VOTE,
-        MessageType.PRE_VOTE_RESPONSE,
-        MessageType.HEARTBEAT,
-        MessageType.HEARTBEAT_RESPONSE,
-        MessageType.TIMEOUT_NOW,
-    )
-)
-#: A replica passes these on for another one, in that one's name.
-_PASSED_ON = frozenset((MessageType.READ_INDEX, MessageType.TRANSFER_LEADER))
 
-
-def _sender(message: Message) -> int:
-    """Return the replica whose process sent a message, 0 if that can't be told."""
-    if message.type not in _PASSED_ON:
-        return message.from_
-    if message.confirmed:
-        return message.confirmed[-1]
-    # Only the asker itself says which term it is in.
-    return message.from_ if message.type is MessageType.READ_INDEX and message.term else 0
+def _unknown(group_id: int) -> UnknownGroup:
+    return UnknownGroup(f"no replica of group {group_id} here")
 
 
 class Transport(Protocol):
@@ -91,7 +68,7 @@ class Transport(Protocol):
 class Node(Service):
     """The groups of one process.
 
-    `wal` and `recovered` come from raftlog.wal.open_wal; `seed` makes election timeouts random per group. `fatal` is
+    `wal` and `recovered` come from raftlog.wal.open_wal; `rng` makes election timeouts random per group. `fatal` is
     called once with the reason if the process must end. `observe` hears of each role change.
     """
 
@@ -113,7 +90,6 @@ class Node(Service):
         self._clock = clock
         self._wal = wal
         self._recovered = dict(recovered)
-        self._transport = transport
         self._rng = rng
         self._fatal = fatal
         self._observe = observe
@@ -121,23 +97,18 @@ class Node(Service):
         self._limits = limits or Limits()
         self._groups: dict[int, Group] = {}
         self._sleep = Sleep(self._groups, self.times, rng.getrandbits(32), transport.send, lambda: wal.free_bytes_low)
+        self._turns = Turns(clock, wal, self._sleep, transport.send, fatal)
         self._disk_watch = DiskWatch(
             wal,
             self._groups,
             self.times,
             may_take=self._sleep.may_lead,
-            wake=self._wake,
+            wake=self._turns.wake,
             give_up=lambda reason: fatal(Failure(DiskStuck(reason))),
         )
-        self._awake: dict[int, Group] = {}
-        self._turn_call: IDelayedCall | None = None
         self._tick_call: IDelayedCall | None = None
         self._next_tick_seconds = 0.0
         self._ticks = 0
-        self._writes_in_flight = 0
-        self._snapshots = Snapshots(
-            clock, wal, self._give, installed=self._snapshot_installed, wake=self._wake, fatal=fatal
-        )
         #: Why replicas were taken out of service, by group: they must be replaced under new ids.
         self.quarantined: dict[int, str] = {}
         self._quarantined_ids: dict[int, int] = {}
@@ -151,17 +122,17 @@ class Node(Service):
     def startService(self) -> None:
         """Begin to tick."""
         super().startService()
+        self._turns.start()
         self._next_tick_seconds = self._clock.seconds() + self.times.tick_seconds
         self._tick_call = self._clock.callLater(self.times.tick_seconds, self._tick)
 
     def stopService(self) -> None:
         """Stop ticking and fail whatever waits. The log is closed by who opened it."""
         super().stopService()
-        for call in (self._tick_call, self._turn_call):
-            if call is not None and call.active():
-                call.cancel()
-        self._tick_call = self._turn_call = None
-        self._snapshots.stop()
+        if self._tick_call is not None and self._tick_call.active():
+            self._tick_call.cancel()
+        self._tick_call = None
+        self._turns.stop()
         for group in self._groups.values():
             group.stop()
 
@@ -221,32 +192,16 @@ class Node(Service):
         found = self._recovered.get(group_id)
         if found is None:
             raise UnknownGroup(f"the log knows no group {group_id}")
-        applied_index = machine.applied_index
-        incoming = found.incoming
-        # An installation that was given up leaves its intention behind. If the log itself came to that entry since,
-        # it is the log that the state machine follows, and what comes after the entry must stay.
-        if incoming is not None and applied_index == incoming.index and not found.holds(incoming.index, incoming.term):
-            found = self._finish_installation(found)
-        log = MemoryLog.recovered(found.hard_state, found.snapshot, found.entries, applied_index)
-        if applied_index > log.last_index():
-            raise LostData(
-                f"replica {found.replica_id} of group {group_id} has applied entry {applied_index} "
-                f"but its log ends at {log.last_index()}"
-            )
-        if applied_index < found.snapshot.index:
-            raise LostData(
-                f"replica {found.replica_id} of group {group_id} has applied entry {applied_index} "
-                f"but its log begins behind entry {found.snapshot.index}"
-            )
+        log = open_log(found, machine.applied_index, self._write)
         self._recovered.pop(group_id)
         group = Group(
             group_id,
-            self._config(found.replica_id, applied_index),
+            core_config(found.replica_id, machine.applied_index, self.times, self._limits),
             log,
             machine,
             peers,
             random.Random(self._rng.getrandbits(64)),
-            wake=self._wake,
+            wake=self._turns.wake,
             fatal=self._fatal,
             role_changed=self._role_changed,
             write=self._write,
@@ -256,17 +211,7 @@ class Node(Service):
         )
         self._groups[group_id] = group
         self._sleep.add(group)
-        self._wake(group)
-
-    def _finish_installation(self, found: RecoveredGroup) -> RecoveredGroup:
-        """Take note in the log of a snapshot that the state machine already holds; we died in between."""
-        assert found.incoming is not None
-        snapshot, hard = found.incoming, found.hard_state
-        hard_state = HardState(
-            max(hard.term, snapshot.term), hard.vote if hard.term >= snapshot.term else 0, snapshot.index
-        )
-        self._write(SnapshotInstalled(found.group_id, snapshot, hard_state))
-        return RecoveredGroup(found.group_id, found.replica_id, hard_state, snapshot, [])
+        self._turns.wake(group)
 
     def _write(self, record: Record) -> None:
         """Put a record into the log that nothing waits for."""
@@ -297,32 +242,14 @@ class Node(Service):
         self._sleep.meet_neighbours()
 
     def _forget(self, group_id: int) -> None:
-        self._awake.pop(group_id, None)
+        self._turns.forget(group_id)
         self._sleep.remove(group_id)
 
     def _group(self, group_id: int) -> Group:
         try:
             return self._groups[group_id]
         except KeyError:
-            raise UnknownGroup(f"no replica of group {group_id} here") from None
-
-    def _config(self, replica_id: int, applied_index: int) -> Config:
-        limits = self._limits
-        return Config(
-            replica_id=replica_id,
-            election_ticks=self.times.election_ticks,
-            heartbeat_ticks=self.times.heartbeat_ticks,
-            applied=applied_index,
-            max_size_per_message=limits.message_bytes_max,
-            max_committed_size_per_ready=limits.apply_bytes_max,
-            max_uncommitted_size=limits.uncommitted_bytes_max,
-            max_inflight_messages=limits.inflight_messages_max,
-            max_inflight_bytes=limits.inflight_bytes_max,
-            check_quorum=True,
-            pre_vote=True,
-            step_down_on_removal=True,
-            async_storage_writes=True,
-        )
+            raise _unknown(group_id) from None
 
     # ---- requests ---------------------------------------------------------------------------------------------
 
@@ -330,7 +257,7 @@ class Node(Service):
         """Replicate `data`; see Group.propose. Fails with UnknownGroup if there is no replica here, TooLarge."""
         group = self._groups.get(group_id)
         if group is None:
-            return fail(UnknownGroup(f"no replica of group {group_id} here"))
+            return fail(_unknown(group_id))
         if len(data) > self._limits.entry_bytes_max:
             return fail(TooLarge(f"an entry of {len(data)} bytes; at most {self._limits.entry_bytes_max} are possible"))
         if self._wal.overloaded:
@@ -343,21 +270,21 @@ class Node(Service):
         """Change a group's membership; see Group.propose_conf_change."""
         group = self._groups.get(group_id)
         if group is None:
-            return fail(UnknownGroup(f"no replica of group {group_id} here"))
+            return fail(_unknown(group_id))
         return group.propose_conf_change(change)
 
     def read_index(self, group_id: int, timeout_seconds: float) -> Deferred[None]:
         """Fire once this replica has applied all that was acknowledged before the call; see Group.read_index."""
         group = self._groups.get(group_id)
         if group is None:
-            return fail(UnknownGroup(f"no replica of group {group_id} here"))
+            return fail(_unknown(group_id))
         return group.read_index(self._clock.seconds() + timeout_seconds)
 
     def read_at(self, group_id: int, position: Position, timeout_seconds: float) -> Deferred[None]:
         """Fire once this replica has applied everything up to a committed entry; see Group.read_at."""
         group = self._groups.get(group_id)
         if group is None:
-            return fail(UnknownGroup(f"no replica of group {group_id} here"))
+            return fail(_unknown(group_id))
         return group.read_at(position, self._clock.seconds() + timeout_seconds)
 
     def testify(self, group_id: int) -> Testimony | None:
@@ -369,18 +296,18 @@ class Node(Service):
         """Let a replica apply what it gathers: somebody is about to read what it has, however old."""
         group = self._groups.get(group_id)
         if group is not None:
-            group.apply_now()
+            group.applier.hurry()
 
     def campaign(self, group_id: int) -> None:
         """Start an election at once instead of after a timeout (a new group's first leader)."""
         group = self._group(group_id)
-        self._wake(group)
+        self._turns.wake(group)
         group.raw.campaign()
 
     def transfer_leader(self, group_id: int, replica_id: int) -> None:
         """Ask the leader, which must be here, to hand over; given up after an election timeout."""
         group = self._group(group_id)
-        self._wake(group)
+        self._turns.wake(group)
         group.raw.transfer_leader(replica_id)
 
     def leader_id(self, group_id: int) -> int:
@@ -407,11 +334,11 @@ class Node(Service):
             elif isinstance(item, GroupMessage):
                 self._step(group, item.message)
             elif isinstance(item, SnapshotChunk):
-                self._snapshots.arrived(group, item)
+                self._turns.snapshots.arrived(group, item)
             elif isinstance(item, Quiesce):
                 self._sleep.asked(group, item)
             else:
-                self._snapshots.acknowledged(item)
+                self._turns.snapshots.acknowledged(item)
 
     def heard_of(self, server: str) -> None:
         """Take what another server sent itself for a sign of its life, as a message of its replicas is."""
@@ -422,7 +349,7 @@ class Node(Service):
         self._sleep.sent(server)
 
     def _step(self, group: Group, message: Message) -> None:
-        self._sleep.heard_of(group.peers.get(_sender(message), ""))
+        self._sleep.heard_of(group.peers.get(sender(message), ""))
         try:
             group.step(message)
         except CommitBeyondLog as lost:
@@ -441,78 +368,6 @@ class Node(Service):
             replica_id=group.replica_id,
             reason=reason,
         )
-
-    # ---- turns ------------------------------------------------------------------------------------------------
-
-    def _wake(self, group: Group) -> None:
-        if group.asleep:
-            self._sleep.wake(group)
-        self._awake[group.group_id] = group
-        if self._turn_call is None and self.running:
-            self._turn_call = self._clock.callLater(0, self._take_turn)
-
-    def _take_turn(self) -> None:
-        self._turn_call = None
-        if self._wal.overloaded:
-            # The groups stay awake; a finished write takes the next turn.
-            return
-        awake, self._awake = self._awake, {}
-        now_seconds = self._clock.seconds()
-        turn = Turn()
-        try:
-            for group in awake.values():
-                group.collect(turn, now_seconds)
-        except Exception:  # noqa: BLE001 - a core that contradicts itself must not go on
-            self._fatal(Failure())
-            return
-        self._send(turn.messages)
-        for installation in turn.installations:
-            self._snapshots.install(installation)
-        if turn.records or (turn.written and self._writes_in_flight):
-            self._writes_in_flight += 1
-            self._wal.submit(turn.records, lambda: self._write_done(turn))
-        elif turn.written:
-            # Nothing new to write and nothing being written: what was promised is durable already.
-            self._writes_in_flight += 1
-            self._write_done(turn)
-
-    def _write_done(self, turn: Turn) -> None:
-        self._writes_in_flight -= 1
-        if not self.running:
-            return
-        try:
-            self._written(turn)
-        except Exception:  # noqa: BLE001 - as above
-            self._fatal(Failure())
-        if self._awake and self._turn_call is None:
-            self._turn_call = self._clock.callLater(0, self._take_turn)
-
-    def _written(self, turn: Turn) -> None:
-        after = Turn()
-        for group, append, held in turn.written:
-            group.durable(append, held, after)
-        self._send(after.messages)
-
-    def _snapshot_installed(self, installation: Installation) -> None:
-        after = Turn()
-        installation.group.installed(installation.append, installation.held, after)
-        self._send(after.messages)
-
-    def _give(self, group: Group, replica_id: int, lane: Lane, item: Any) -> bool:
-        server = group.peers.get(replica_id)
-        if server is None or not self._transport.send(server, lane, item):
-            return False
-        self._sleep.sent(server)
-        return True
-
-    def _send(self, messages: list[tuple[Group, Message]]) -> None:
-        for group, message in messages:
-            if message.type is MessageType.SNAPSHOT:
-                self._snapshots.start(group, message)
-                continue
-            lane = Lane.CONTROL if message.type in _CONTROL_TYPES else Lane.DATA
-            if not self._give(group, message.to, lane, GroupMessage(group.group_id, message)):
-                group.unreachable(message)
 
     # ---- time -------------------------------------------------------------------------------------------------
 
@@ -541,7 +396,7 @@ class Node(Service):
             group = self._groups.get(group_id)
             if group is not None:
                 self._let_go_of_the_silent(group)
-                group.compact(0)
+                group.compaction.run(0)
 
     def _let_go_of_the_silent(self, group: Group) -> None:
         """Keep no log for followers whose server died with their copy: it would pin the segments of all groups."""

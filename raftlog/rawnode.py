@@ -30,6 +30,7 @@ from raftlog.messages import (
     MessageType,
     Snapshot,
 )
+from raftlog.progress import NEVER
 from raftlog.state import Config, ProposalDropped, ReadState, Role, SoftState
 from raftlog.storage import LogStorage
 from raftlog.testimony import Position, Testimony, testify
@@ -90,6 +91,16 @@ class RawNode:
     def tick(self) -> None:
         """Let one tick pass."""
         self.raft.tick()
+
+    def resume_time(self) -> None:
+        """Take note that ticks stood still for nobody knows how long; a leader's next one sends heartbeats."""
+        raft = self.raft
+        raft.election_elapsed = 0
+        raft.heartbeat_elapsed = raft.config.heartbeat_ticks
+        # What was sent and heard, or who was named for questions, may be from yesterday.
+        for progress in raft.tracker.progress.values():
+            progress.sent_tick = progress.heard_tick = NEVER
+        raft.relays = relays.Relays()
 
     def step(self, message: Message) -> None:
         """Take a message from another replica, or a response of the storage."""

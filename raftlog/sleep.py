@@ -72,9 +72,9 @@ class Sleep:
         self._ticks += 1
         for group in list(self._ticking.values()):
             group.tick(now_seconds, round_seconds_max)
-            if group.asleep:
+            if group.quiet.asleep:
                 del self._ticking[group.group_id]
-            elif group.may_sleep:
+            elif group.quiet.may_sleep:
                 self._let_sleep(group)
         if self._ticks % self._times.heartbeat_ticks == 0:
             self._greet()
@@ -83,7 +83,7 @@ class Sleep:
 
     def wake(self, group: Group) -> None:
         """Let a sleeping group's time go on, since something happens to it."""
-        group.wake_up()
+        group.quiet.wake_up()
         self._ticking[group.group_id] = group
 
     def asked(self, group: Group, item: Quiesce) -> None:
@@ -91,8 +91,8 @@ class Sleep:
         server = group.peers.get(item.from_)
         if server is None or self._liveness.is_silent(server):
             return
-        group.take_quiesce(item)
-        if group.asleep:
+        group.quiet.take_request(item)
+        if group.quiet.asleep:
             self._ticking.pop(group.group_id, None)
 
     def sent(self, server: str) -> None:
@@ -118,7 +118,7 @@ class Sleep:
     def _let_sleep(self, group: Group) -> None:
         if any(self._liveness.is_silent(server) for server in group.peers.values()):
             return
-        for told in group.fall_asleep():
+        for told in group.quiet.fall_asleep():
             server = group.peers.get(told.to)
             if server is not None:
                 self._send(server, Lane.CONTROL, told)
@@ -132,8 +132,8 @@ class Sleep:
         for group in self._groups.values():
             if server not in group.peers.values():
                 continue
-            group.stay_awake()
-            if group.asleep:
+            group.quiet.stay_awake()
+            if group.quiet.asleep:
                 self.wake(group)
             if group.peers.get(group.leader_id) == server:
                 group.miss_leader()

@@ -2,13 +2,13 @@
 
 Installing is one transition (RAFT_RULES 9): the group stops handing out work, the intention is made durable, the
 state machine's content is swapped, the log is reset to it, and only then the group goes on. A restart at any point in
-between finds either the old content with the old log, or the new content and the intention (see Node.open_group).
+between finds either the old content with the old log, or the new content and the intention (see raftlog.opening).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
@@ -16,12 +16,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from raftlog.group import Group, Installation
 from raftlog.link import Lane
 from raftlog.messages import Message, Snapshot, SnapshotAck, SnapshotChunk
 from raftlog.storage import Compacted
 from raftlog.transfer import CHUNK_BYTES, OUTGOING_MAX, Export, Incoming, Outgoing, TransferFailed
 from raftlog.wal import Appended, Record, SnapshotIncoming, SnapshotInstalled, WriteAheadLog
+
+if TYPE_CHECKING:
+    from raftlog.group import Group
+    from raftlog.turns import Installation
 
 
 class Snapshots:
@@ -165,7 +168,7 @@ class Snapshots:
         group, append, _, hard_state = installation
         content, snapshot = group.arrived, append.snapshot
         assert content is not None and snapshot is not None
-        await group.idle()
+        await group.applier.idle()
         if group.has_stopped():
             await content.abort()
             return

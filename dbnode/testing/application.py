@@ -13,7 +13,7 @@ from dbnode.testing.clients import Client, History, Target
 from dbnode.testing.machine import ShardMachine
 from dbnode.testing.requests import SimulatedRequests
 from dbnode.testing.shared_reads import SharedReads
-from raftlog import group
+from raftlog import quiet
 from raftlog.testing.linearizability import Verdict, check
 from raftlog.testing.simulation.cluster import Outcome, Simulation
 from raftlog.testing.simulation.world import GROUP, Violation
@@ -91,7 +91,7 @@ def in_short() -> Iterator[None]:
     with (
         patch.object(sessions, "SESSION_IDLE_ENTRIES", SESSION_IDLE_ENTRIES),
         patch.object(sessions, "SESSIONS_MAX", SESSIONS_MAX),
-        patch.object(group, "QUIET_TICKS", QUIET_TICKS),
+        patch.object(quiet, "QUIET_TICKS", QUIET_TICKS),
         patch.object(tours, "SAVING_MIN", SAVING_MIN),
     ):
         yield

@@ -139,21 +139,21 @@ class ShardMachine:
 
     @property
     def applied_index(self) -> int:
-        """See raftlog.group.StateMachine."""
+        """See raftlog.statemachine.StateMachine."""
         return self.replica.applied_index
 
     def apply(self, entries: Sequence[Entry]) -> Sequence[Any] | Deferred[Sequence[Any]]:
-        """See raftlog.group.StateMachine."""
+        """See raftlog.statemachine.StateMachine."""
         return self.replica.apply(entries)
 
     def make_durable(self) -> Deferred[int]:
-        """See raftlog.group.StateMachine."""
+        """See raftlog.statemachine.StateMachine."""
         return self.replica.make_durable()
 
     def export(self, chunk_bytes: int) -> Deferred[Export]:
-        """See raftlog.group.StateMachine."""
+        """See raftlog.statemachine.StateMachine."""
         return self.replica.export(min(chunk_bytes, CHUNK_BYTES))
 
     def begin_import(self) -> Import:
-        """See raftlog.group.StateMachine."""
+        """See raftlog.statemachine.StateMachine."""
         return self.replica.begin_import()

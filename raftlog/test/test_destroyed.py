@@ -127,10 +127,10 @@ class DestroyedTests(SynchronousTestCase):
         """A compaction that had begun does not happen, and none begins."""
         (group,) = self.three.network.nodes[self.leader].open_groups()
         self.machines[self.leader].is_patient = True
-        group.compact(0)
+        group.compaction.run(0)
 
         self.destroy(self.leader)
 
         self.patch(self.machines[self.leader], "make_durable", lambda: fail(ClosedError()))
-        group.compact(0)
+        group.compaction.run(0)
         self.assertEqual(self.three.failures, [])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.group import QUIET_TICKS
 from raftlog.liveness import Liveness
 from raftlog.messages import Alive, GroupMessage, Message, MessageType
 from raftlog.options import Times
+from raftlog.quiet import QUIET_TICKS
 from raftlog.test.three import GROUP, Three
 
 #: As drivers have it (raftlog.options.Times).
@@ -177,11 +177,11 @@ class ServerTests(SynchronousTestCase):
             follower = next(name for name in group.peers.values() if name != three.leader())
             _ = leader.propose(GROUP, b"line")
             three.run(1 + 2 * QUIET_TICKS * Times().tick_seconds)
-            self.assertEqual({node.open_groups()[0].asleep for node in three.network.nodes.values()}, {True})
+            self.assertEqual({node.open_groups()[0].quiet.asleep for node in three.network.nodes.values()}, {True})
             three.network.sent.clear()
 
             three.crash(follower).open_group(GROUP, dict(three.peers), three.machines[follower])
-            while group.asleep:
+            while group.quiet.asleep:
                 three.run(Times().tick_seconds / 5)
             three.run(Times().tick_seconds)
 

@@ -374,7 +374,7 @@ class DriverTests(SynchronousTestCase):
         """Time stood still while the group slept: who was named before that may be long gone."""
         self.through()
         self.five.run(10)
-        self.assertTrue(self.five.network.nodes[self.follower].open_groups()[0].asleep)
+        self.assertTrue(self.five.network.nodes[self.follower].open_groups()[0].quiet.asleep)
         self.five.network.sent.clear()
 
         self.read()

@@ -8,9 +8,9 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog.group import QUIET_TICKS
 from raftlog.messages import Alive, GroupMessage, Message, MessageType, Quiesce, RaftItem
 from raftlog.options import Times
+from raftlog.quiet import QUIET_TICKS
 from raftlog.test.three import GROUP, Journal, SlowJournal, Three
 
 #: Longer than it takes to fall asleep.
@@ -43,7 +43,7 @@ class SleepTests(SynchronousTestCase):
 
     def asleep(self) -> dict[str, bool]:
         """Return which servers' replicas sleep."""
-        return {name: node.open_groups()[0].asleep for name, node in self.three.network.nodes.items()}
+        return {name: node.open_groups()[0].quiet.asleep for name, node in self.three.network.nodes.items()}
 
     def test_only_servers_greet(self) -> None:
         """A sleeping group sends nothing; its servers send each other one heartbeat for all groups."""
@@ -105,11 +105,11 @@ class SleepTests(SynchronousTestCase):
         group = self.three.network.nodes[self.leader].open_groups()[0]
         self.write()
         self.three.run((QUIET_TICKS - 8) * Times().tick_seconds - 0.2)
-        self.assertFalse(group.asleep)
+        self.assertFalse(group.quiet.asleep)
 
         self.three.run(12 * Times().tick_seconds)
 
-        self.assertTrue(group.asleep)
+        self.assertTrue(group.quiet.asleep)
 
     def test_answers_before_it_sleeps(self) -> None:
         """A leader that has an answer to send does so first: it would wake who gets it, and nobody else."""
@@ -117,16 +117,16 @@ class SleepTests(SynchronousTestCase):
         raft = group.raw.raft
         asker = self.three.network.nodes[self.follower].open_groups()[0].replica_id
         self.write()
-        while group._quiet_ticks < QUIET_TICKS - 1:
+        while group.quiet._ticks < QUIET_TICKS - 1:
             self.three.run(Times().tick_seconds / 5)
 
         group.step(Message(MessageType.READ_INDEX, raft.id, asker, raft.term, context=b"1:1"))
         raft.heartbeat_elapsed = 0
         group.tick(self.three.clock.seconds(), 1)
-        self.assertFalse(group.may_sleep)
+        self.assertFalse(group.quiet.may_sleep)
         self.three.run(2 * Times().tick_seconds)
 
-        self.assertTrue(group.asleep)
+        self.assertTrue(group.quiet.asleep)
 
     def test_lost_entry_after_sleep(self) -> None:
         """Followers that did not get the entry that woke their leader are sent a heartbeat with the next tick."""
@@ -188,7 +188,7 @@ class SleepTests(SynchronousTestCase):
             item = Quiesce(GROUP, raft.leader_id, group.replica_id, term, commit)
             self.three.network.nodes[self.follower].receive([item])
 
-        self.assertFalse(group.asleep)
+        self.assertFalse(group.quiet.asleep)
 
     def test_lost_request_to_sleep_does_no_harm(self) -> None:
         """A follower that alone was not told to sleep misses heartbeats and wakes the leader; nobody is deposed."""
@@ -216,14 +216,14 @@ class BusyFollowerTests(SynchronousTestCase):
         nodes["A"].campaign(GROUP)
         self.groups = {name: node.open_groups()[0] for name, node in nodes.items()}
         for _ in range(2 * QUIET_TICKS):
-            if not self.groups["A"].asleep:
+            if not self.groups["A"].quiet.asleep:
                 self.three.run(Times().tick_seconds)
         self.assertEqual(self.asleep(), {"A": True, "B": False, "C": False})
         self.three.network.sent.clear()
 
     def asleep(self) -> dict[str, bool]:
         """Return which servers' replicas sleep."""
-        return {name: group.asleep for name, group in self.groups.items()}
+        return {name: group.quiet.asleep for name, group in self.groups.items()}
 
     def end_work(self) -> None:
         """Let the followers apply everything, and a tick pass."""
@@ -292,7 +292,7 @@ class BusyFollowerTests(SynchronousTestCase):
         self.three.network.nodes["C"].receive([item])
         self.end_work()
 
-        self.assertFalse(group.asleep)
+        self.assertFalse(group.quiet.asleep)
 
 
 class SlowLeaderTests(SynchronousTestCase):
@@ -309,11 +309,11 @@ class SlowLeaderTests(SynchronousTestCase):
         while slow.pending:
             slow.go()
         three.run(QUIET_SECONDS / 4)
-        self.assertFalse(group.asleep)
+        self.assertFalse(group.quiet.asleep)
 
         three.run(QUIET_SECONDS / 2)
 
-        self.assertTrue(group.asleep)
+        self.assertTrue(group.quiet.asleep)
 
 
 class SlowAnswerTests(SynchronousTestCase):
@@ -338,8 +338,8 @@ class SlowAnswerTests(SynchronousTestCase):
             three.run(Times().tick_seconds)
             if len(late) > 2:
                 leader.receive([late.pop(0)])
-                self.assertFalse(group.asleep)
+                self.assertFalse(group.quiet.asleep)
         three.network.drops = lambda item: False
         three.run(QUIET_SECONDS)
 
-        self.assertTrue(group.asleep)
+        self.assertTrue(group.quiet.asleep)

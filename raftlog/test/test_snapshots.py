@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from raftlog import group
+from raftlog import compaction
 from raftlog.errors import LostData
 from raftlog.link import Lane
 from raftlog.messages import SnapshotAck, SnapshotChunk
@@ -142,7 +142,7 @@ class SnapshotTests(SynchronousTestCase):
         self.three.network.cut.add(self.behind)
         for _ in range(5):
             self.write()
-        leads.compact(0)
+        leads.compaction.run(0)
         kept = leads.log.size_bytes
 
         self.patch(self.three.wals[self.leader], "pinning_groups", lambda: [GROUP])
@@ -316,7 +316,7 @@ class CompactionTests(SynchronousTestCase):
 
     def test_compaction_goes_on_in_another_turn(self) -> None:
         """A turn drops so many entries at most, so that a log of many short ones holds up no heartbeat."""
-        self.patch(group, "COMPACTED_PER_TURN_MAX", 10)
+        self.patch(compaction, "COMPACTED_PER_TURN_MAX", 10)
         machines: dict[str, Journal] = {name: Unhurried() for name in "ABC"}
         three = Three(machines, SMALL)
         three.run(2)

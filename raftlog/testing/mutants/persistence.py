@@ -9,13 +9,15 @@ from unittest.mock import patch
 from msgspec.structs import replace
 
 from raftlog import group
+from raftlog.compaction import Compaction
 from raftlog.core import Raft
-from raftlog.group import Group, Turn
+from raftlog.group import Group
 from raftlog.log import RaftLog, Unstable
 from raftlog.messages import EMPTY_HARD_STATE, Entry, HardState, Message, MessageType, Snapshot
 from raftlog.snapshots import Snapshots
 from raftlog.storage import MemoryLog
 from raftlog.testing.mutants.mutant import Mutant
+from raftlog.turns import Turn
 from raftlog.wal import Appended, Wal
 from raftlog.wal.commit import GroupCommit
 from raftlog.wal.image import GroupImage, Images
@@ -78,8 +80,8 @@ def _apply_what_is_not_durable(self: RaftLog, *, allow_unstable: bool) -> int:
     return self.committed
 
 
-def _compact_what_is_applied(self: Group, keep_bytes: int) -> None:
-    self._compact_to(self.machine.applied_index, keep_bytes)
+def _compact_what_is_applied(self: Compaction, keep_bytes: int) -> None:
+    self._drop_to(self._machine.applied_index, keep_bytes)
 
 
 def _keep_entries(self: MemoryLog, snapshot: Snapshot) -> None:
@@ -164,7 +166,7 @@ MUTANTS = (
     Mutant(
         "compact what the store can lose",
         "RAFT_RULES 8: the store is durable past the index to which the log is truncated",
-        [(Group, "compact", _compact_what_is_applied)],
+        [(Compaction, "run", _compact_what_is_applied)],
     ),
     Mutant(
         "keep the log after a snapshot",

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-from raftlog.group import StateMachine
 from raftlog.node import Node
+from raftlog.statemachine import StateMachine
 from raftlog.status import RoleChange
 from raftlog.testing.simulation.clock import SimulatedClock
 from raftlog.testing.simulation.network import SimulatedNetwork
