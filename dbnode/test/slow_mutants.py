@@ -1,4 +1,4 @@
-"""Every mutant is caught, by the simulator or, where chance hardly brings about what it takes, by its scenario."""
+"""Every mutant is caught: by its scenario where chance hardly brings about what it takes, else by the simulator."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ from multiprocessing import cpu_count
 from twisted.trial.unittest import SynchronousTestCase
 
 from dbnode.testing import fuzz
-from dbnode.testing.mutation import SEEDS_MAX, hunt_all, line
+from dbnode.testing.mutation import MUTANTS, SEEDS_MAX, hunt, hunt_all, hunt_surely, line
+from raftlog.testing.mutants import Mutant
+
+NO_MUTANT = Mutant("nothing is broken", "", ())
 
 
 class Mutants(SynchronousTestCase):
-    # Some fifty mutants, the last of them with hundreds of seeds.
+    # Some thirty mutants without a scenario, each with up to SEEDS_MAX seeds.
     timeout = 3600
 
     def test_all_caught(self) -> None:
-        """No mutant goes unseen; how many seeds each one takes is printed."""
+        """No mutant goes unseen, and every scenario sees its own; how many seeds the others take is printed."""
         missed = []
 
-        for catch in hunt_all(range(SEEDS_MAX), cpu_count()):
+        for catch in hunt_all(hunt_surely, range(SEEDS_MAX), cpu_count()):
             fuzz.say(line(catch))
             if catch.seeds < 0:
                 missed.append(catch.mutant.name)
 
         self.assertEqual(missed, [])
+
+    def test_nothing_to_catch(self) -> None:
+        """What catches mutants, a few seeds or a scenario, is content with the real thing."""
+        scenarios = {mutant.scenario for mutant in MUTANTS}
+
+        seen = {scenario: hunt(NO_MUTANT._replace(scenario=scenario), range(0)).seen for scenario in scenarios}
+        seen["seeds"] = hunt(NO_MUTANT, range(3)).seen
+
+        self.assertEqual(set(seen.values()), {"NOT CAUGHT"}, seen)
