@@ -14,8 +14,9 @@ from secrets import token_bytes
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -97,7 +98,7 @@ class Links(Service):
             nonce=partial(token_bytes, NONCE_BYTES),
         )
         self._rng = rng
-        self._dial = dial or _dial_tcp(reactor, options)
+        self._dial = dial or dial_tcp(reactor, options)
         self._eager = EAGER_LANES[identity.role] if eager is None else eager
         self._tls = tls
         self._peers: dict[str, _Peer] = {}
@@ -237,8 +238,19 @@ class Links(Service):
                 connection.tick(peer_heard=connection.established and connection.peer in heard)
 
 
-def _dial_tcp(reactor: Any, options: LinkOptions) -> Callable[[Endpoint], IStreamClientEndpoint]:
+def dial_tcp(reactor: Any, options: LinkOptions) -> Callable[[Endpoint], IStreamClientEndpoint]:
+    """Return what makes the plain endpoint for an address, which may be a name or a number."""
+
     def endpoint(address: Endpoint) -> IStreamClientEndpoint:
-        return HostnameEndpoint(reactor, address.host, address.port, timeout=options.dial_seconds)
+        host, port = address.host, address.port
+        # A HostnameEndpoint tells of a failure only when it would begin with a further address, and what is sent
+        # meanwhile to a process that is gone waits for that.
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(reactor, host, port, timeout=options.dial_seconds)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(reactor, host, port, timeout=options.dial_seconds)
+        return HostnameEndpoint(
+            reactor, host, port, timeout=options.dial_seconds, attemptDelay=options.next_address_seconds
+        )
 
     return endpoint

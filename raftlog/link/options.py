@@ -19,6 +19,9 @@ class LinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     #: TCP connect, and separately the handshake after it, may take so long.
     dial_seconds: float = 2.0
     handshake_seconds: float = 5.0
+    #: If a peer's name stands for several addresses, the next is tried so long after the one before (RFC 8305 §5), and
+    #: it takes as long to see that the last one failed.
+    next_address_seconds: float = 0.1
     #: An empty frame is sent on a connection that sent nothing for so long, ...
     ping_seconds: float = 0.5
     #: ... and one that heard nothing for so long is closed. Several pings, since a busy peer may miss one.
