@@ -95,7 +95,7 @@ class DatabaseServer:
         tours = Tours(
             self.node, identity.name, loopback, self.requests, lambda group_id: self.serving.leader_server(group_id)
         )
-        self.serving = Serving(self.node, clock, Relay(self.requests), tours)
+        self.serving = Serving(self.node, clock, Relay(self.requests, self._is_connected), tours)
         self.host = Host(identity, self.node, self.serving, self.links, stores, config_file, tombstones, in_thread)
         self.direct = Direct(
             clock,
@@ -144,6 +144,11 @@ class DatabaseServer:
         replies = self.serving.receive(path, items)
         if replies:
             self._replied(replies)
+
+    def _is_connected(self, server: str) -> bool:
+        links = self.links
+        # Each stands in for the other.
+        return links is not None and any(links.connected(server, lane) for lane in (Lane.DATA, Lane.CONTROL))
 
     def _replied(self, replies: list[Reply]) -> None:
         self.requests.received(replies)
