@@ -21,7 +21,7 @@ from twisted.internet.task import deferLater
 
 from benchmarks.door import Door, UnexpectedAnswerError, UnreachableError
 from benchmarks.process import Child, StartError, answers, free_port
-from benchmarks.usage import Watched, descendants
+from benchmarks.usage import Watched, arguments, descendants
 from benchmarks.workloads import Workload
 from dbnode.wire import Endpoint, ServerFile
 
@@ -124,8 +124,14 @@ class Cluster:
         servers = {server.pid: server.name for server in self.servers() if server.alive}
         found = [Watched(name, "servers", child) for pid, name in servers.items() for child in descendants(pid)]
         taken = {watched.pid for watched in found}
-        balancer = [pid for pid in descendants(self._balancer.pid) if pid not in taken]
-        return [*(Watched("balancer", "balancer", pid) for pid in balancer), *found]
+        others = [pid for pid in descendants(self._balancer.pid) if pid not in taken]
+        # A server that has just been started has not said yet that it is there.
+        new = [pid for pid in others if "dbnode" in arguments(pid)]
+        return [
+            *(Watched("balancer", "balancer", pid) for pid in others if pid not in new),
+            *(Watched("new server", "servers", pid) for pid in new),
+            *found,
+        ]
 
     def kill(self, name: str) -> None:
         """End a server without warning, as `kill -9` does."""

@@ -114,6 +114,15 @@ def descendants(pid: int, proc: Path = Path("/proc")) -> list[int]:
     return found
 
 
+def arguments(pid: int, proc: Path = Path("/proc")) -> list[str]:
+    """Return what a process was started with, nothing if it is gone (proc(5), cmdline)."""
+    try:
+        line = (proc / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return []
+    return [os.fsdecode(one) for one in line.split(b"\0")[:-1]]
+
+
 def client() -> Watched:
     """Return this process, which is the client."""
     return Watched("client", "client", os.getpid())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.usage import Meter, Usage, Watched, descendants
+from benchmarks.usage import Meter, Usage, Watched, arguments, descendants
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -67,6 +67,14 @@ class Proc(SynchronousTestCase):
             self.process(pid, parent=parent)
 
         self.assertEqual(sorted(descendants(10, self.proc)), [10, 11, 12, 14])
+
+    def test_arguments(self) -> None:
+        """A process is known by what it was started with, empty words included; one that is gone by nothing."""
+        self.process(10)
+        (self.proc / "10" / "cmdline").write_bytes(b"twistd\0\0dbnode\0--data-dir=/a b\0")
+
+        self.assertEqual(arguments(10, self.proc), ["twistd", "", "dbnode", "--data-dir=/a b"])
+        self.assertEqual(arguments(11, self.proc), [])
 
     def test_this_process(self) -> None:
         """The real /proc can be read."""
