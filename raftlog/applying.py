@@ -8,9 +8,9 @@ few. To everybody else such a follower is only a little behind.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -77,30 +77,34 @@ class ApplyQueue:
         return messages, list(chain.from_iterable([message.entries for message in messages]))
 
 
+class Replica(Protocol):
+    """What an Applier needs of the replica that it belongs to."""
+
+    def is_apply_awaited(self) -> bool:
+        """Return whether anybody waits for what this replica applies."""
+
+    def applied(self, messages: list[Message], entries: list[Entry], results: Sequence[Any]) -> None:
+        """Take a batch that was applied: the storage applies, their entries and the results."""
+
+    def machine_failed(self, failure: Failure) -> None:
+        """Take what the state machine raised: such a replica can't go on."""
+
+    def go_on(self) -> None:
+        """Ask for the next turn."""
+
+
 class Applier:
     """Gives the state machine what is committed and durable here, one batch at a time.
 
-    `is_awaited` tells whether anybody waits for what this replica applies; `applied` is told of each batch: the storage
-    applies, their entries and the results. `wake` asks for the replica's next turn, `failed` hears of what the state
-    machine raised: such a replica can't go on.
+    The replica is an argument wherever it is needed, and kept only while the state machine is at work: one that is
+    destroyed should go at once with all that it holds, however rarely cycles are looked for.
     """
 
-    def __init__(
-        self,
-        machine: StateMachine,
-        gathering_ticks: int,
-        *,
-        is_awaited: Callable[[], bool],
-        applied: Callable[[list[Message], list[Entry], Sequence[Any]], None],
-        wake: Callable[[], None],
-        failed: Callable[[Failure], None],
-    ) -> None:
+    __slots__ = ("_machine", "_queue", "_stopped", "_when_idle", "at_work")
+
+    def __init__(self, machine: StateMachine, gathering_ticks: int) -> None:
         self._machine = machine
         self._queue = ApplyQueue(gathering_ticks)
-        self._is_awaited = is_awaited
-        self._applied = applied
-        self._wake = wake
-        self._failed = failed
         self._stopped = False
         #: Whether the state machine is at work.
         self.at_work = False
@@ -112,24 +116,24 @@ class Applier:
         return self._machine.applied_index if self.at_work else None
 
     def put(self, message: Message) -> None:
-        """Take a storage apply; `go_on` begins with it."""
+        """Take a storage apply."""
         self._queue.put(message)
 
     def tick(self) -> bool:
         """Let one tick pass; return whether what was gathered has to be applied now."""
         return self._queue.tick()
 
-    def hurry(self) -> None:
+    def apply_all(self, replica: Replica) -> None:
         """Apply what there is: somebody is about to look at the state machine."""
         if self._queue:
             self._queue.hurry()
-            self.go_on()
-            self._wake()
+            self.apply_due(replica)
+            replica.go_on()
 
-    def idle(self) -> Deferred[None]:
+    def idle(self, replica: Replica) -> Deferred[None]:
         """Return a Deferred that fires when the state machine has nothing to do. One caller at a time."""
         idle: Deferred[None] = Deferred()
-        self.hurry()
+        self.apply_all(replica)
         if self.at_work:
             self._when_idle = idle
         else:
@@ -140,32 +144,35 @@ class Applier:
         """Begin with nothing any more."""
         self._stopped = True
 
-    def go_on(self) -> None:
+    def apply_due(self, replica: Replica) -> None:
         """Apply what does not wait for more."""
         queue = self._queue
-        while queue and not self.at_work and not self._stopped and (queue.due or self._is_awaited()):
+        while queue and not self.at_work and not self._stopped and (queue.due or replica.is_apply_awaited()):
             messages, entries = queue.take()
             try:
                 results = self._machine.apply(entries)
             except Exception:  # noqa: BLE001 - whatever it is, this replica can't go on
-                self._failed(Failure())
+                replica.machine_failed(Failure())
                 return
             if isinstance(results, Deferred):
                 self.at_work = True
                 # Nobody waits for the chain: what goes wrong in it ends the process.
-                _ = results.addCallback(self._applied_later, messages, entries).addErrback(self._failed)
+                later = results.addCallback(self._applied_later, replica, messages, entries)
+                _ = later.addErrback(replica.machine_failed)
             else:
-                self._applied(messages, entries, results)
+                replica.applied(messages, entries, results)
 
-    def _applied_later(self, results: Sequence[Any], messages: list[Message], entries: list[Entry]) -> None:
+    def _applied_later(
+        self, results: Sequence[Any], replica: Replica, messages: list[Message], entries: list[Entry]
+    ) -> None:
         self.at_work = False
-        self._applied(messages, entries, results)
-        self.go_on()
+        replica.applied(messages, entries, results)
+        self.apply_due(replica)
         if not self.at_work and self._when_idle is not None:
             idle, self._when_idle = self._when_idle, None
             idle.callback(None)
         if not self._stopped:
-            self._wake()
+            replica.go_on()
 
 
 def _size_bytes(message: Message) -> int:

@@ -86,7 +86,7 @@ class DiskWatch:
         self._next_machines_seconds = now_seconds + MACHINE_LOOK_SECONDS
         before, self._at_work = self._at_work, {}
         for group_id, group in self._groups.items():
-            index = group.applier.at_work_from
+            index = group.applying_from
             if index is None or not group.is_leader:
                 continue
             seen_index, since_seconds = before.get(group_id, (index, now_seconds))

@@ -40,6 +40,7 @@ from raftlog.messages import (
     EntryType,
     Message,
     MessageType,
+    Quiesce,
 )
 from raftlog.news import CommitNews
 from raftlog.quiet import Quiet
@@ -103,31 +104,15 @@ class Group:
         self._fatal = fatal
         self._role_changed = role_changed
         self._waiters = Waiters()
-        self.applier = Applier(
-            machine,
-            gathering_ticks,
-            is_awaited=self._is_apply_awaited,
-            applied=self._applied,
-            wake=lambda: wake(self),
-            failed=self._machine_failed,
-        )
+        self._applier = Applier(machine, gathering_ticks)
         self._log_bytes_max = log_bytes_max
         self.holds = Holds(self.raw.raft, log, held_bytes_max)
-        self.compaction = Compaction(
-            group_id,
-            self.raw.raft,
-            log,
-            machine,
-            self.holds,
-            possible=self._may_compact,
-            write=write,
-            failed=self._machine_failed,
-        )
+        self._compaction = Compaction(group_id, self.raw.raft, log, machine, self.holds, write)
         #: The content of a snapshot that has arrived, until it is installed or was not wanted.
         self.arrived: Import | None = None
         self._installing = False
         self._stopped = False
-        self.quiet = Quiet(group_id, self.raw, self._is_busy)
+        self.quiet = Quiet(group_id, self.raw)
         self._news = CommitNews(max(1, gathering_ticks))
         #: What waits there goes with the next turn.
         self._tell_news = False
@@ -229,13 +214,13 @@ class Group:
 
     def tick(self, now_seconds: float, round_seconds_max: float) -> None:
         """Let one tick of time pass."""
-        self.quiet.before_tick()
+        self.quiet.before_tick(self._is_busy)
         if self.quiet.asleep:
             return
         self.raw.tick()
         if self._news.tick():
             self._tell_news_now()
-        if self.applier.tick():
+        if self._applier.tick():
             self._wake(self)
         if self.reads:
             self.reads.sweep(now_seconds, round_seconds_max)
@@ -250,6 +235,14 @@ class Group:
         self._tell_news = True
         self._wake(self)
 
+    def may_sleep(self) -> bool:
+        """Return whether this replica leads and nobody in its group has had anything to do for a while."""
+        return self.quiet.may_sleep(self._is_busy)
+
+    def take_quiesce(self, item: Quiesce) -> None:
+        """Take the leader's request to sleep."""
+        self.quiet.take_request(item, self._is_busy)
+
     def miss_leader(self) -> None:
         """Take note that the leader's server is gone: an election timeout has nearly passed already."""
         raft = self.raw.raft
@@ -258,7 +251,7 @@ class Group:
     def stop(self) -> None:
         """Fail whatever waits; nothing is handed out any more."""
         self._stopped = True
-        self.applier.stop()
+        self._applier.stop()
         self._waiters.fail_all(Stopped("the replica stops"))
         self.reads.fail_all(Unavailable("the replica stops"))
 
@@ -273,7 +266,7 @@ class Group:
             turn.messages.extend((self, message) for message in self._news.all())
         if self.leader_id:
             self.reads.start(now_seconds)
-        self.applier.go_on()
+        self._applier.apply_due(self)
         for _ in range(READIES_PER_TURN):
             if not self.raw.has_ready():
                 return
@@ -295,7 +288,7 @@ class Group:
             if message.to == APPEND_THREAD:
                 append = message
             elif message.to == APPLY_THREAD:
-                self.applier.put(message)
+                self._applier.put(message)
             elif message.type is MessageType.VOTE:
                 held.append(message)
             else:
@@ -310,7 +303,7 @@ class Group:
             turn.written.append((self, append, held))
         else:
             turn.messages.extend((self, message) for message in held)
-        self.applier.go_on()
+        self._applier.apply_due(self)
         return not self._installing
 
     def _send(self, message: Message, turn: Turn) -> None:
@@ -353,17 +346,41 @@ class Group:
         turn.messages.extend((self, message) for message in held)
         self._wake(self)
 
-    # ---- applying ---------------------------------------------------------------------------------------------
+    # ---- the state machine ------------------------------------------------------------------------------------
 
-    def _is_apply_awaited(self) -> bool:
+    @property
+    def applying_from(self) -> int | None:
+        """The index up to which all is applied, if the state machine is at work on what follows."""
+        return self._applier.at_work_from
+
+    def apply_now(self) -> None:
+        """Begin to apply what is committed and durable here: somebody is about to look at the state machine."""
+        self._applier.apply_all(self)
+
+    def idle(self) -> Deferred[None]:
+        """Return a Deferred that fires when the state machine has nothing to do. One caller at a time."""
+        return self._applier.idle(self)
+
+    def compact(self, keep_bytes: int) -> None:
+        """Drop the log but for its newest `keep_bytes`, as far as the state machine has it on its disk."""
+        self._compaction.run(self, keep_bytes)
+
+    def is_apply_awaited(self) -> bool:
+        """Return whether anybody waits for what this replica applies."""
         return self.is_leader or self.reads.wait_for_apply
 
-    def _machine_failed(self, failure: Failure) -> None:
+    def go_on(self) -> None:
+        """Ask for the next turn."""
+        self._wake(self)
+
+    def machine_failed(self, failure: Failure) -> None:
+        """Take what the state machine raised: this replica can't go on."""
         # Once stopped, the state machine may be closed before it has ended; what it was at is in the log.
         if not self._stopped:
             self._fatal(failure)
 
-    def _applied(self, messages: list[Message], entries: list[Entry], results: Sequence[Any]) -> None:
+    def applied(self, messages: list[Message], entries: list[Entry], results: Sequence[Any]) -> None:
+        """Take what the state machine has applied: tell the core, and whoever waits for it."""
         for entry in entries:
             if entry.type is not EntryType.NORMAL:
                 self._apply_conf_change(entry)
@@ -373,7 +390,7 @@ class Group:
         self._waiters.applied(entries, results)
         self.reads.applied(entries[-1].index)
         if self.log.size_bytes > self._log_bytes_max:
-            self.compaction.run(self._log_bytes_max // 2)
+            self.compact(self._log_bytes_max // 2)
 
     def _apply_conf_change(self, entry: Entry) -> None:
         snapshot = self.raw.raft.log.unstable.snapshot
@@ -387,11 +404,12 @@ class Group:
             # Who takes part is nothing to be told late.
             self._tell_news_now()
 
-    def _may_compact(self) -> bool:
+    def may_compact(self) -> bool:
+        """Return whether the log may be touched now."""
         # Once a snapshot has arrived, which configurations the entries before it made is not noted any more.
         return not self._stopped and not self._installing and self.arrived is None
 
     def _is_busy(self) -> bool:
         """Return whether anything is to be done here, or is waited for, that the core knows nothing of."""
         waited_for = self.reads or self._waiters or self._news
-        return bool(waited_for) or self.applier.at_work or self._installing or self._stopped
+        return bool(waited_for) or self._applier.at_work or self._installing or self._stopped

@@ -296,7 +296,7 @@ class Node(Service):
         """Let a replica apply what it gathers: somebody is about to read what it has, however old."""
         group = self._groups.get(group_id)
         if group is not None:
-            group.applier.hurry()
+            group.apply_now()
 
     def campaign(self, group_id: int) -> None:
         """Start an election at once instead of after a timeout (a new group's first leader)."""
@@ -387,7 +387,7 @@ class Node(Service):
             self._disk_watch.look(now_seconds)
             if self._ticks % TICKS_BETWEEN_COMPACTIONS == 0:
                 self._free_old_segments()
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # noqa: BLE001 - a core that contradicts itself must not go on
             self._fatal(Failure())
 
     def _free_old_segments(self) -> None:
@@ -396,7 +396,7 @@ class Node(Service):
             group = self._groups.get(group_id)
             if group is not None:
                 self._let_go_of_the_silent(group)
-                group.compaction.run(0)
+                group.compact(0)
 
     def _let_go_of_the_silent(self, group: Group) -> None:
         """Keep no log for followers whose server died with their copy: it would pin the segments of all groups."""

@@ -19,14 +19,16 @@ QUIET_TICKS = 20
 
 
 class Quiet:
-    """The rest of one replica. `is_busy` tells whether its driver has anything to do that the core does not know of."""
+    """How quiet one replica is, and whether it sleeps.
 
-    __slots__ = ("_group_id", "_is_busy", "_mark", "_raw", "_request", "_ticks", "asleep")
+    `is_busy` tells whether its driver has anything to do that the core does not know of.
+    """
 
-    def __init__(self, group_id: int, raw: RawNode, is_busy: Callable[[], bool]) -> None:
+    __slots__ = ("_group_id", "_mark", "_raw", "_request", "_ticks", "asleep")
+
+    def __init__(self, group_id: int, raw: RawNode) -> None:
         self._group_id = group_id
         self._raw = raw
-        self._is_busy = is_busy
         #: Whether time stands still here because nothing happens.
         self.asleep = False
         self._ticks = 0
@@ -35,10 +37,10 @@ class Quiet:
         #: awake, or was missed.
         self._request: Quiesce | None = None
 
-    def before_tick(self) -> None:
+    def before_tick(self, is_busy: Callable[[], bool]) -> None:
         """Take the leader's request up, if there is one that waits."""
         if self._request is not None:
-            self.take_request(self._request)
+            self.take_request(self._request, is_busy)
         if self._is_told_to_sleep():
             # Its leader sends no heartbeats any more; whether that one lives is seen by its server (raftlog.sleep).
             self._raw.raft.election_elapsed = 0
@@ -55,16 +57,15 @@ class Quiet:
         """Start over: something is asked of this replica."""
         self._ticks = 0
 
-    @property
-    def may_sleep(self) -> bool:
-        """Whether this replica leads and nobody in its group has had anything to do for a while."""
+    def may_sleep(self, is_busy: Callable[[], bool]) -> bool:
+        """Return whether this replica leads and nobody in its group has had anything to do for a while."""
         if self._ticks < QUIET_TICKS or self._raw.has_ready():
             return False
-        return self._is_settled() and self._raw.raft.everybody_has_everything()
+        return self._is_settled(is_busy) and self._raw.raft.everybody_has_everything()
 
-    def _is_settled(self) -> bool:
+    def _is_settled(self, is_busy: Callable[[], bool]) -> bool:
         log = self._raw.raft.log
-        return not self._is_busy() and log.applied == log.committed == log.last_index()
+        return not is_busy() and log.applied == log.committed == log.last_index()
 
     def _is_told_to_sleep(self) -> bool:
         log = self._raw.raft.log
@@ -80,7 +81,7 @@ class Quiet:
             if replica_id != raft.id
         ]
 
-    def take_request(self, item: Quiesce) -> None:
+    def take_request(self, item: Quiesce, is_busy: Callable[[], bool]) -> None:
         """Sleep if the leader may think so, as soon as nothing is left to be done here.
 
         If this replica does not know that all it has is committed, it misses heartbeats, which wakes the leader.
@@ -89,7 +90,7 @@ class Quiet:
         follows = (raft.role, raft.leader_id, raft.term) == (Role.FOLLOWER, item.from_, item.term)
         if not follows or item.commit != raft.log.last_index():
             self._request = None
-        elif self._is_settled():
+        elif self._is_settled(is_busy):
             self._request = None
             self.asleep = True
         else:

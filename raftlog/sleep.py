@@ -74,7 +74,7 @@ class Sleep:
             group.tick(now_seconds, round_seconds_max)
             if group.quiet.asleep:
                 del self._ticking[group.group_id]
-            elif group.quiet.may_sleep:
+            elif group.may_sleep():
                 self._let_sleep(group)
         if self._ticks % self._times.heartbeat_ticks == 0:
             self._greet()
@@ -91,7 +91,7 @@ class Sleep:
         server = group.peers.get(item.from_)
         if server is None or self._liveness.is_silent(server):
             return
-        group.quiet.take_request(item)
+        group.take_quiesce(item)
         if group.quiet.asleep:
             self._ticking.pop(group.group_id, None)
 

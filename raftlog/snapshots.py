@@ -168,7 +168,7 @@ class Snapshots:
         group, append, _, hard_state = installation
         content, snapshot = group.arrived, append.snapshot
         assert content is not None and snapshot is not None
-        await group.applier.idle()
+        await group.idle()
         if group.has_stopped():
             await content.abort()
             return

@@ -1,4 +1,4 @@
-"""Every mutant is caught: by its scenario where chance hardly brings about what it takes, else by the simulator."""
+"""Every mutant is caught: by its scenario if it has one, else by the simulator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_MUTANT = Mutant("nothing is broken", "", ())
 
 
 class Mutants(SynchronousTestCase):
-    # Some thirty mutants without a scenario, each with up to SEEDS_MAX seeds.
+    # Some twenty mutants have no scenario, and may take SEEDS_MAX seeds each.
     timeout = 3600
 
     def test_all_caught(self) -> None:

@@ -130,7 +130,7 @@ class FollowerTests(GatheringCase):
         (group,) = self.node(self.follower).open_groups()
         self.write(b"1", b"2")
 
-        self.successResultOf(group.applier.idle())
+        self.successResultOf(group.idle())
 
         self.assertEqual(self.machine(self.follower).lines[:2], [b"first", b"1"])
 

@@ -123,7 +123,7 @@ class SleepTests(SynchronousTestCase):
         group.step(Message(MessageType.READ_INDEX, raft.id, asker, raft.term, context=b"1:1"))
         raft.heartbeat_elapsed = 0
         group.tick(self.three.clock.seconds(), 1)
-        self.assertFalse(group.quiet.may_sleep)
+        self.assertFalse(group.may_sleep())
         self.three.run(2 * Times().tick_seconds)
 
         self.assertTrue(group.quiet.asleep)

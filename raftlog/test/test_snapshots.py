@@ -142,7 +142,7 @@ class SnapshotTests(SynchronousTestCase):
         self.three.network.cut.add(self.behind)
         for _ in range(5):
             self.write()
-        leads.compaction.run(0)
+        leads.compact(0)
         kept = leads.log.size_bytes
 
         self.patch(self.three.wals[self.leader], "pinning_groups", lambda: [GROUP])

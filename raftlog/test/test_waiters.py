@@ -49,7 +49,7 @@ class WaitersTests(SynchronousTestCase):
     def test_cancelled(self) -> None:
         """Who does not wait any more is told nothing, whatever becomes of the entry."""
         for deferred in (self.fifth, self.sixth):
-            deferred.addErrback(lambda failure: None)
+            _ = deferred.addErrback(lambda failure: None)
             deferred.cancel()
 
         self.waiters.applied([Entry(2, 5)], ["five"])

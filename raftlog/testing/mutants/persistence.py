@@ -80,8 +80,8 @@ def _apply_what_is_not_durable(self: RaftLog, *, allow_unstable: bool) -> int:
     return self.committed
 
 
-def _compact_what_is_applied(self: Compaction, keep_bytes: int) -> None:
-    self._drop_to(self._machine.applied_index, keep_bytes)
+def _compact_what_is_applied(self: Compaction, replica: Group, keep_bytes: int) -> None:
+    self._drop_to(self._machine.applied_index, replica, keep_bytes)
 
 
 def _keep_entries(self: MemoryLog, snapshot: Snapshot) -> None:
