@@ -114,7 +114,7 @@ class DatabaseServer:
         """Take up what was configured before and take part in its groups."""
         await self.host.open()
         if self.links is not None:
-            self.links.watch(_ignore, self.requests.dropped)
+            self.links.watch(_ignore, self.requests.dropped, self.node.server_ended)
             self.links.startService()
         self.node.startService()
 

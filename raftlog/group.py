@@ -248,6 +248,11 @@ class Group:
         raft = self.raw.raft
         raft.election_elapsed = max(raft.election_elapsed, raft.config.election_ticks - 1)
 
+    def forget_leader(self) -> None:
+        """Follow nobody until somebody is heard of: the leader's process has ended, and votes need not wait."""
+        self.raw.forget_leader()
+        self._wake(self)
+
     def stop(self) -> None:
         """Fail whatever waits; nothing is handed out any more."""
         self._stopped = True

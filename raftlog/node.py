@@ -348,6 +348,10 @@ class Node(Service):
         """Take note that another server, which will take it for such a sign, was sent something."""
         self._sleep.sent(server)
 
+    def server_ended(self, server: str) -> None:
+        """Take the news that the process of another server has ended: those who followed it elect another soon."""
+        self._sleep.ended(server)
+
     def _step(self, group: Group, message: Message) -> None:
         self._sleep.heard_of(group.peers.get(sender(message), ""))
         try:

@@ -108,6 +108,14 @@ class Sleep:
         if self._liveness.heard(item):
             self._missed(item.server)
 
+    def ended(self, server: str) -> None:
+        """Take the news that a server's process has ended."""
+        self._missed(server)
+        for group in self._groups.values():
+            # Who cannot be elected keeps its leader: its questions wake that one, should it live.
+            if group.peers.get(group.leader_id) == server and group.raw.raft.promotable:
+                group.forget_leader()
+
     def _greet(self) -> None:
         due = self._liveness.to_greet(self._is_full())
         greeting = self._liveness.greeting()

@@ -45,6 +45,7 @@ HAPPENS = (
     "server: lost its disk",
     "server: lost power",
     "server: paused",
+    "server: said to have ended",
     "tour: found a position",
     "tour: found none",
 )

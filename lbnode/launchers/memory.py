@@ -30,7 +30,7 @@ from lbnode.membership import Change
 from raftlog.confchange import ConfChangeError
 from raftlog.link import Endpoint as LinkEndpoint
 from raftlog.link import Identity, Lane
-from raftlog.link.interface import LaneChange
+from raftlog.link.interface import LaneChange, PeerEnd
 from raftlog.link.memory import MemoryLinks, MemoryNetwork
 from raftlog.wal import MemoryWal, RecoveredGroup, Stats
 
@@ -255,14 +255,22 @@ class HomeLinks:
         """See PeerLinks.connected."""
         return self._links.connected(self._homes.get(name, ""), lane)
 
-    def watch(self, on_up: LaneChange, on_down: LaneChange) -> None:
+    def watch(self, on_up: LaneChange, on_down: LaneChange, on_end: PeerEnd | None = None) -> None:
         """See PeerLinks.watch."""
 
+        def names(home: str) -> list[str]:
+            return [name for name, known in self._homes.items() if known == home]
+
         def named(change: LaneChange, home: str, lane: Lane) -> None:
-            for name in [name for name, known in self._homes.items() if known == home]:
+            for name in names(home):
                 change(name, lane)
 
-        self._links.watch(partial(named, on_up), partial(named, on_down))
+        def ended(home: str) -> None:
+            for name in names(home):
+                if on_end is not None:
+                    on_end(name)
+
+        self._links.watch(partial(named, on_up), partial(named, on_down), ended)
 
     def startService(self) -> None:
         """Join the network."""

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -23,7 +24,7 @@ from twisted.python.failure import Failure
 from raftlog.link.connection import BrokenConnectionError, FramedConnection, Wiring
 from raftlog.link.handshake import DiallerHandshake
 from raftlog.link.identity import Lane
-from raftlog.link.interface import LaneChange
+from raftlog.link.interface import LaneChange, PeerEnd
 from raftlog.link.outbox import Outbox
 
 
@@ -80,6 +81,7 @@ class DialledLane:
         rng: Random,
         on_up: LaneChange,
         on_down: LaneChange,
+        on_end: PeerEnd,
         *,
         eager: bool,
     ) -> None:
@@ -89,6 +91,9 @@ class DialledLane:
         self._endpoint = endpoint
         self._on_up = on_up
         self._on_down = on_down
+        self._on_end = on_end
+        #: Whether a connection stood when it was last known whether the peer listens.
+        self._listened = False
         self._eager = eager
         self._backoff = Backoff(rng, wiring.options.backoff_seconds_min, wiring.options.backoff_seconds_max)
         #: Set while dialling and up.
@@ -161,6 +166,7 @@ class DialledLane:
     def _established(self, connection: FramedConnection) -> None:
         self._up_since = self._wiring.clock.seconds()
         self._warned = False
+        self._listened = True
         self._log.info("lane {lane} to {peer} is up", lane=self._lane.name, peer=self._peer_name)
         self._on_up(self._peer_name, self._lane)
 
@@ -175,6 +181,9 @@ class DialledLane:
             self._backoff.reset()
         self._retry = self._wiring.clock.callLater(self._backoff.next_seconds(), self._retry_now)
         self._give_up()
+        if self._listened and isinstance(error, ConnectionRefusedError):
+            self._listened = False
+            self._on_end(self._peer_name)
 
     def _lasted(self, since: float) -> bool:
         # A peer that accepts and drops us at once is redialled ever more slowly, as one that does not answer.

@@ -37,6 +37,8 @@ class Connection(Protocol):
 Receive: TypeAlias = Callable[[Connection, list[Any]], None]
 #: Called with a peer's name and the lane whose dialled connection came up or went down.
 LaneChange: TypeAlias = Callable[[str, Lane], None]
+#: Called with the name of a peer whose process has ended.
+PeerEnd: TypeAlias = Callable[[str], None]
 
 
 class PeerLinks(Protocol):
@@ -58,8 +60,10 @@ class PeerLinks(Protocol):
     def connected(self, name: str, lane: Lane) -> bool:
         """Return whether this lane to the peer is up."""
 
-    def watch(self, on_up: LaneChange, on_down: LaneChange) -> None:
+    def watch(self, on_up: LaneChange, on_down: LaneChange, on_end: PeerEnd | None = None) -> None:
         """Call `on_up` when a lane comes up, `on_down` when what it had accepted must be taken for lost.
 
-        That is when its connection is lost, and when an attempt to connect fails for which items were queued.
+        That is when its connection is lost, and when an attempt to connect fails for which items were queued. `on_end`
+        is called, once or more often, when a peer to which no lane is up any more listens no longer where it did: its
+        machine refuses a connection.
         """

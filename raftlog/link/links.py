@@ -25,7 +25,7 @@ from raftlog.link.connection import Wiring
 from raftlog.link.dialler import DialledLane
 from raftlog.link.greeting import NONCE_BYTES, Prover
 from raftlog.link.identity import EAGER_LANES, Endpoint, Identity, Lane
-from raftlog.link.interface import LaneChange, Receive
+from raftlog.link.interface import LaneChange, PeerEnd, Receive
 from raftlog.link.listener import Listener
 from raftlog.link.options import LinkCounters, LinkOptions
 from raftlog.link.outbox import Turn
@@ -103,6 +103,7 @@ class Links(Service):
         self._tls = tls
         self._peers: dict[str, _Peer] = {}
         self._watchers: list[tuple[LaneChange, LaneChange]] = []
+        self._on_ends: list[PeerEnd] = []
         self._listener = Listener(self._wiring, self._heard_of)
         self._ports: list[IListeningPort] = []
         self._pulse = LoopingCall(self._tick)
@@ -148,9 +149,11 @@ class Links(Service):
         peer = self._peers.get(name)
         return peer is not None and bool(peer.lanes) and peer.lanes[lane].connected
 
-    def watch(self, on_up: LaneChange, on_down: LaneChange) -> None:
-        """Call these when a dialled lane comes up or goes down."""
+    def watch(self, on_up: LaneChange, on_down: LaneChange, on_end: PeerEnd | None = None) -> None:
+        """Call these when a dialled lane comes up or goes down, and when a peer has ended."""
         self._watchers.append((on_up, on_down))
+        if on_end is not None:
+            self._on_ends.append(on_end)
 
     # ---- service ----
 
@@ -205,6 +208,7 @@ class Links(Service):
             self._rng,
             self._up,
             self._down,
+            self._ended,
             eager=lane in self._eager,
         )
 
@@ -229,6 +233,15 @@ class Links(Service):
         for _, on_down in self._watchers:
             with self._log.failuresHandled("a watcher of links failed"):
                 on_down(name, lane)
+
+    def _ended(self, name: str) -> None:
+        peer = self._peers.get(name)
+        if peer is None or any(lane.connected for lane in peer.lanes):
+            # It is a connection that broke alone; the other lanes tell if that is not so.
+            return
+        for on_end in self._on_ends:
+            with self._log.failuresHandled("a watcher of links failed"):
+                on_end(name)
 
     def _tick(self) -> None:
         with self._log.failuresHandled("watching over connections failed"):

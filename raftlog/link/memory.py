@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from raftlog.link.identity import EAGER_LANES, Endpoint, Identity, Lane, lane_allowed
-from raftlog.link.interface import LaneChange, Receive
+from raftlog.link.interface import LaneChange, PeerEnd, Receive
 
 
 class MemoryNetwork:
@@ -73,6 +73,10 @@ class MemoryNetwork:
         theirs = found.identity
         acquainted = theirs.cluster_id == caller.cluster_id and theirs.name != caller.name
         return found if acquainted and lane_allowed(lane, caller.role, theirs.role) else None
+
+    def listens(self, name: str) -> bool:
+        """Return whether there is a process of this name, within reach or not."""
+        return name in self._processes
 
     def loses(self, sender: Identity, receiver: Identity) -> bool:
         """Return whether frames are lost in this direction."""
@@ -172,6 +176,7 @@ class MemoryLinks(Service):
         self._peers: dict[str, tuple[Endpoint, dict[Lane, _MemoryLane]]] = {}
         self._accepted: list[MemoryConnection] = []
         self._watchers: list[tuple[LaneChange, LaneChange]] = []
+        self._on_ends: list[PeerEnd] = []
 
     # ---- interface.PeerLinks ----
 
@@ -207,9 +212,11 @@ class MemoryLinks(Service):
         """Return whether this lane to the peer is up."""
         return name in self._peers and self._peers[name][1][lane].connected
 
-    def watch(self, on_up: LaneChange, on_down: LaneChange) -> None:
-        """Call these when a dialled lane comes up or goes down."""
+    def watch(self, on_up: LaneChange, on_down: LaneChange, on_end: PeerEnd | None = None) -> None:
+        """Call these when a dialled lane comes up or goes down, and when a peer has ended."""
         self._watchers.append((on_up, on_down))
+        if on_end is not None:
+            self._on_ends.append(on_end)
 
     # ---- service ----
 
@@ -249,8 +256,12 @@ class MemoryLinks(Service):
         listener = self._network.find(self.identity, name, number)
         if lane.connected and listener is not None:
             return
-        if lane.connection is not None or listener is None:
+        was_up = lane.connection is not None
+        if was_up or listener is None:
             self._drop(name, number, lane)
+        if was_up and not self._network.listens(name) and not any(self.connected(name, other) for other in Lane):
+            for on_end in self._on_ends:
+                on_end(name)
         if listener is not None and (lane.eager or lane.attempting):
             self._connect(name, number, lane, listener)
         lane.attempting = False

@@ -30,6 +30,7 @@ class Process:
         self.connections: list[Connection] = []
         self.ups: list[tuple[str, Lane]] = []
         self.downs: list[tuple[str, Lane]] = []
+        self.ends: list[str] = []
 
     def receive(self, connection: Connection, items: list[Any]) -> None:
         """Record a frame; "echo" is answered, "fail" raises."""
@@ -45,7 +46,9 @@ class Process:
         """Record what these links, ours, tell about lanes."""
         self.links = links
         links.watch(
-            lambda name, lane: self.ups.append((name, lane)), lambda name, lane: self.downs.append((name, lane))
+            lambda name, lane: self.ups.append((name, lane)),
+            lambda name, lane: self.downs.append((name, lane)),
+            self.ends.append,
         )
 
 

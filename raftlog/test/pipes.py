@@ -6,7 +6,13 @@ from typing import Any
 
 from twisted.internet.address import HostnameAddress
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, ConnectionRefusedError
+from twisted.internet.error import (
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    TimeoutError,
+)
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
@@ -111,7 +117,9 @@ class Pipes:
     def connect(self, caller: str, target: Endpoint, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Join a protocol of `factory` to one of the factory that listens at `target`."""
         listening = self.listening.get(target)
-        if listening is None or frozenset((caller, target.host)) in self.parted:
+        if frozenset((caller, target.host)) in self.parted:
+            return fail(Failure(TimeoutError()))
+        if listening is None:
             return fail(Failure(ConnectionRefusedError()))
         near, far = PipeTransport(), PipeTransport()
         near.other, far.other = far, near
@@ -122,7 +130,7 @@ class Pipes:
         return succeed(near.protocol)
 
     def part(self, one: str, other: str) -> None:
-        """Break the pipes between two hosts and refuse new ones."""
+        """Break the pipes between two hosts and let no new ones be made."""
         self.parted.add(frozenset((one, other)))
         for caller, target, near in self.dialled:
             if {caller, target} == {one, other} and not near.closed:

@@ -200,6 +200,34 @@ class MemoryLinksTests(SynchronousTestCase):
         self.assertEqual(again.frames, [["echo"]])
         self.assertEqual(self.a.connections[-1].peer.incarnation, "second")
 
+    def test_ended(self) -> None:
+        """That a peer's process has ended is told each time; a peer that is cut off has not."""
+        self.rig.part(self.a, self.b)
+        self.rig.settle()
+        self.rig.rejoin(self.a, self.b)
+        self.rig.settle()
+        self.assertEqual(self.a.ends, [])
+
+        self.rig.stop(self.b)
+        self.rig.settle()
+
+        self.assertEqual(set(self.a.ends), {"B"})
+        self.a.ends.clear()
+        self.b = self.rig.start("B", incarnation="second")
+        self.rig.settle()
+        self.assertTrue(self.a.links.connected("B", Lane.DATA))
+        self.assertEqual(self.a.ends, [])
+        self.rig.stop(self.b)
+        self.rig.settle()
+        self.assertEqual(set(self.a.ends), {"B"})
+
+    def test_never_there(self) -> None:
+        """A peer that was never there has not ended."""
+        self.a.links.set_peer("C", Endpoint("C", 1))
+        self.rig.settle()
+
+        self.assertEqual(self.a.ends, [])
+
     def test_stop(self) -> None:
         """A process that stops announces its own lanes as down."""
         self.rig.stop(self.a)

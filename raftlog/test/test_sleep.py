@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from raftlog.core import Raft
 from raftlog.messages import Alive, GroupMessage, Message, MessageType, Quiesce, RaftItem
 from raftlog.options import Times
 from raftlog.quiet import QUIET_TICKS
@@ -161,6 +162,60 @@ class SleepTests(SynchronousTestCase):
 
         self.assertNotEqual(self.three.leader(), self.leader)
         self.write()
+
+    def test_ended_leader_is_not_waited_for(self) -> None:
+        """Followers that know that their leader's process has ended elect another one at once."""
+        self.three.network.cut.add(self.leader)
+        followers = {name: node for name, node in self.three.network.nodes.items() if name != self.leader}
+        for node in followers.values():
+            node.server_ended(self.leader)
+            raft = node.open_groups()[0].raw.raft
+            self.assertEqual((raft.leader_id, raft.election_elapsed), (0, Times().election_ticks - 1))
+
+        followers[self.follower].campaign(GROUP)
+        self.three.run(Times().tick_seconds / 2)
+
+        self.assertEqual(self.three.leader(), self.follower)
+
+    def test_other_ended_server_changes_nothing(self) -> None:
+        """The group of a follower that has ended wakes, and keeps its leader."""
+        others = [self.three.network.nodes[name] for name in "ABC" if name != self.follower]
+        before = [node.leader_id(GROUP) for node in others]
+        for node in others:
+            node.server_ended(self.follower)
+        self.assertEqual([node.leader_id(GROUP) for node in others], before)
+        self.assertEqual([node.open_groups()[0].quiet.asleep for node in others], [False, False])
+        for node in others:
+            self.assertLess(node.open_groups()[0].raw.raft.election_elapsed, Times().election_ticks - 1)
+
+        self.three.network.cut.add(self.follower)
+        term = self.three.network.nodes[self.leader].status(GROUP).term
+        self.three.run(1)
+
+        self.assertEqual(self.three.leader(), self.leader)
+        self.assertEqual(self.three.network.nodes[self.leader].status(GROUP).term, term)
+
+    def test_leader_that_has_not_ended(self) -> None:
+        """Who was wrong about that is set right by the leader, or has elected another one: the group goes on."""
+        for name in set("ABC") - {self.leader}:
+            self.three.network.nodes[name].server_ended(self.leader)
+            self.assertEqual(self.three.network.nodes[name].leader_id(GROUP), 0)
+        self.three.run(1)
+
+        self.write()
+
+    def test_learner_keeps_its_leader(self) -> None:
+        """Nobody would elect another for it: its question wakes the leader, if that has not ended after all."""
+        node = self.three.network.nodes[self.follower]
+        before = node.leader_id(GROUP)
+        with patch.object(Raft, "promotable", new=False):
+            node.server_ended(self.leader)
+        self.assertEqual(node.leader_id(GROUP), before)
+
+        read = node.read_index(GROUP, 1)
+        self.three.run(0.2)
+
+        self.successResultOf(read)
 
     def test_leader_that_lost_its_followers_wakes(self) -> None:
         """A leader that hears of no server with a replica checks its quorum, and steps down."""

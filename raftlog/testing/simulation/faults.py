@@ -42,6 +42,7 @@ class Faults:
             (8, self._restart),
             (3, self._pause),
             (5, self._resume),
+            (2, self._false_alarm),
             (3, self._cut_pair),
             (3, self._isolate),
             (1, self._split),
@@ -84,6 +85,8 @@ class Faults:
     def _crash(self) -> None:
         server = self._any()
         server.crash(power_off=self._rng.random() < 0.6)
+        if self._rng.random() < 0.5:
+            self._announce_end(server)
         self._start_soon(server)
 
     def _start_soon(self, server: SimulatedServer) -> None:
@@ -115,6 +118,17 @@ class Faults:
         paused = [server for server in self._servers.values() if server.paused]
         if paused:
             self._rng.choice(paused).resume()
+
+    def _announce_end(self, ended: SimulatedServer) -> None:
+        """Let most of the others hear that a server's process has ended: whoever dials it is refused."""
+        for server in self._servers.values():
+            if server is not ended and self._rng.random() < 0.8:
+                server.hear_of_end(ended.name)
+
+    def _false_alarm(self) -> None:
+        server = self._any()
+        self._note("server: said to have ended", f"{server.name} is said to have ended")
+        self._announce_end(server)
 
     # ---- network ----------------------------------------------------------------------------------------------
 

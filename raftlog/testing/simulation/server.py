@@ -181,6 +181,11 @@ class SimulatedServer:
         if self.node is not None:
             self.run(self.node.receive, (item,))
 
+    def hear_of_end(self, server: str) -> None:
+        """Tell the process here that another server's has ended."""
+        if self.node is not None:
+            self.run(self.node.server_ended, server)
+
     def _ran(self) -> None:
         if self.node is not None:
             self._world.look(self.node)
